@@ -1,0 +1,1 @@
+"""Autoencoder recommenders, equal to their papers."""

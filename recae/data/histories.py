@@ -1,0 +1,125 @@
+"""`Histories`: what each user did, as rows of a sparse matrix; the only input of `recommend`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, final
+
+import numpy as np
+from jaxtyping import Int64
+from scipy.sparse import csr_array
+
+from recae.errors import DataError
+
+
+def canonical_csr(matrix: csr_array) -> csr_array:
+    """Float32 copy of `matrix` with sorted indices, no duplicates and no stored zeros.
+
+    Raises
+    ------
+    DataError
+        If a value is not finite.
+    """
+    out = csr_array(matrix, dtype=np.float32, copy=True)
+    out.sum_duplicates()
+    out.eliminate_zeros()
+    if not np.isfinite(out.data).all():
+        raise DataError("interactions hold values that are not finite")
+    out.indptr = out.indptr.astype(np.int64, copy=False)
+    out.indices = out.indices.astype(np.int64, copy=False)
+    return out
+
+
+def is_canonical(matrix: csr_array) -> bool:
+    """Whether `matrix` is what `canonical_csr` returns."""
+    return bool(
+        matrix.dtype == np.float32
+        and matrix.has_canonical_format
+        and (matrix.data != 0).all()
+        and np.isfinite(matrix.data).all()
+    )
+
+
+def take_rows(matrix: csr_array, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " nnz"]:
+    """Positions, in ``matrix.data``, of the entries of `rows`, row after row."""
+    starts, lengths = matrix.indptr[rows], np.diff(matrix.indptr)[rows]
+    offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
+    return (np.arange(lengths.sum()) + offsets).astype(np.int64)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Histories:
+    """Rows of a sparse matrix, one user each; an empty row is a legal history.
+
+    Attributes
+    ----------
+    matrix
+        ``csr_array`` of shape ``(users, items)``: float32, sorted, no duplicates, no stored zeros.
+    order
+        For each stored entry a number that grows with time inside a row, shape ``(nnz,)``; None
+        when the order is not known. Models that look at sets ignore it.
+
+    Raises
+    ------
+    DataError
+        If the matrix is not canonical or `order` has another length.
+    """
+
+    matrix: csr_array
+    order: Int64[np.ndarray, " nnz"] | None = None
+
+    def __post_init__(self) -> None:
+        if not is_canonical(self.matrix):
+            object.__setattr__(self, "matrix", _canonical_or_refuse(self.matrix, self.order))
+        if self.order is not None and len(self.order) != self.matrix.nnz:
+            raise DataError(f"order has {len(self.order)} entries; {self.matrix.nnz} are stored")
+
+    @classmethod
+    def from_lists(cls, histories: Sequence[Sequence[int]], *, n_items: int) -> Self:
+        """Histories from lists of item indices, oldest first; repeated items count once.
+
+        Raises
+        ------
+        DataError
+            If an index is not in ``range(n_items)``.
+        """
+        rows = [np.array(list(dict.fromkeys(h)), dtype=np.int64) for h in histories]
+        flat = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        if flat.size and (flat.min() < 0 or flat.max() >= n_items):
+            raise DataError(f"item index {flat.max()} in a history; this model knows {n_items} items")
+        indptr = np.concatenate(([0], np.cumsum([len(r) for r in rows]))).astype(np.int64)
+        order = np.concatenate([np.arange(len(r)) for r in rows]) if rows else flat
+        by_item = np.lexsort((flat, np.repeat(np.arange(len(rows)), np.diff(indptr))))
+        ones = np.ones(len(flat), dtype=np.float32)
+        matrix = csr_array((ones, flat[by_item], indptr), shape=(len(rows), n_items))
+        return cls(matrix, order[by_item].astype(np.int64))
+
+    @property
+    def n_items(self) -> int:
+        """Number of columns."""
+        return int(self.matrix.shape[1])
+
+    def __len__(self) -> int:
+        return int(self.matrix.shape[0])
+
+    def take(self, rows: Int64[np.ndarray, " n"] | slice) -> "Histories":
+        """Return the histories of `rows`, in that order."""
+        if isinstance(rows, slice):
+            rows = np.arange(len(self), dtype=np.int64)[rows]
+        picked = take_rows(self.matrix, rows)
+        lengths = np.diff(self.matrix.indptr)[rows]
+        indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        matrix = csr_array(
+            (self.matrix.data[picked], self.matrix.indices[picked], indptr),
+            shape=(len(rows), self.n_items),
+        )
+        matrix.has_canonical_format = True
+        return Histories(matrix, None if self.order is None else self.order[picked])
+
+
+def _canonical_or_refuse(
+    matrix: csr_array, order: Int64[np.ndarray, " nnz"] | None
+) -> csr_array:
+    if order is not None:
+        raise DataError("histories with an order need a canonical float32 matrix")
+    return canonical_csr(matrix)

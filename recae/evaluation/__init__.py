@@ -1,0 +1,1 @@
+"""Metrics, evaluator, significance and reports."""

@@ -1,0 +1,1 @@
+"""From a typed config to a fitted, evaluated, saved model."""

@@ -1,0 +1,1 @@
+"""Equations and networks, one file per paper."""

@@ -1,0 +1,1 @@
+"""The contract of all recommenders and the exact streamed top-k."""

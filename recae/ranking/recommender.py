@@ -1,0 +1,234 @@
+"""`Recommender`: histories in, ranked lists out. Every model of the package is one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, final, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+from torch import Tensor
+
+from recae.data.histories import Histories
+from recae.data.interactions import Interactions
+from recae.data.split import HeldOut
+from recae.errors import ConfigError, DataError, NotFittedError
+from recae.ranking.propose import MAX_CELLS, recommend_chunk
+from recae.ranking.topk import TopK
+
+Arrays = dict[str, np.ndarray]
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Scores of one batch of histories: a fast way to all items, an exact way to some."""
+
+    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """Fast scores of all items, a block of items at a time, on the model's device.
+
+        The blocks cover all items once, in ascending order. The caller may overwrite them.
+        """
+        ...
+
+    def exact(
+        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
+    ) -> Float32[np.ndarray, "r m"]:
+        """Scores of `items` for the histories `rows`, that rank them.
+
+        A score depends on its own history and item alone: not on the other rows, the batch, the
+        number of threads or the device.
+        """
+        ...
+
+    def error_bound(self) -> Float64[np.ndarray, " users"]:
+        """Upper bound of ``|fast - exact|`` for each history."""
+        ...
+
+
+class Recommender(ABC):
+    """A model that maps histories to ranked lists, and keeps no interactions.
+
+    It never looks a user up: people of the training data, people who came later and people whose
+    history changed are all served by the same call. A row's result depends on that row alone; an
+    empty history is legal.
+
+    Attributes
+    ----------
+    name
+        Name in the registry and on the command line.
+    config
+        Frozen dataclass of all hyper-parameters; nothing else holds them.
+    ordered
+        Whether the order inside a history changes the result.
+    """
+
+    name: ClassVar[str]
+    ordered: ClassVar[bool] = False
+    config: Any
+
+    @property
+    @abstractmethod
+    def n_items(self) -> int:
+        """Number of items the model knows.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        validation: HeldOut | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Learn from `train`, forgetting any earlier fit, and return the model itself.
+
+        Parameters
+        ----------
+        train
+            Training users; kept in no form.
+        validation
+            Held-out users that decide when to stop, for models that train in steps.
+        checkpoint
+            Directory of the checkpoints, for models that train in steps.
+        resume
+            Continue from `checkpoint` where there is one.
+        """
+
+    @abstractmethod
+    def scorer(self, histories: Histories) -> Scorer:
+        """Prepare the scores of a batch of histories."""
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """What was learnt, as named arrays: what a model directory stores."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Fitted model from what `arrays` returned.
+
+        Raises
+        ------
+        BundleError
+            If an array is missing, unknown, of a wrong shape or dtype, or not finite.
+        """
+
+    @final
+    def score_blocks(
+        self, histories: Histories
+    ) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """Fast scores of all items for `histories`, a block of items at a time."""
+        return self.scorer(self._accepted(histories)).blocks()
+
+    @final
+    def score(self, histories: Histories) -> Float32[np.ndarray, "users items"]:
+        """Fast scores of all items, dense: for small cases and for tests.
+
+        Returns
+        -------
+        Shape ``(len(histories), n_items)``, higher is better, seen items included.
+        """
+        out = np.empty((len(histories), self.n_items), dtype=np.float32)
+        for block, scores in self.score_blocks(histories):
+            out[:, block] = scores.cpu().numpy()
+        return out
+
+    @final
+    def recommend(
+        self,
+        histories: Histories,
+        *,
+        k: int,
+        exclude_seen: bool = True,
+        candidates: Int64[np.ndarray, " c"] | None = None,
+        exclude: Histories | Int64[np.ndarray, " e"] | None = None,
+    ) -> TopK:
+        """Return the `k` best items of each history.
+
+        Parameters
+        ----------
+        histories
+            Who asks; any number of rows.
+        k
+            Length of the lists, at least 1. A list is shorter, never padded with ineligible
+            items, where fewer are left.
+        exclude_seen
+            Leave out the items of the history itself.
+        candidates
+            Only these items may be listed.
+        exclude
+            Items that may not be listed: indices for everybody, or a history a row.
+
+        Returns
+        -------
+        TopK
+            Ordered by (score descending, item index ascending).
+
+        Raises
+        ------
+        ConfigError
+            If `k` is below 1.
+        DataError
+            If an item index is not one of the model's, or rows do not match.
+        """
+        if k < 1:
+            raise ConfigError(f"k is {k}; at least 1 is accepted")
+        histories = self._accepted(histories)
+        allowed = self._allowed(candidates, exclude)
+        per_row = exclude if isinstance(exclude, Histories) else None
+        if per_row is not None and per_row.matrix.shape != histories.matrix.shape:
+            raise DataError(
+                f"exclude has shape {per_row.matrix.shape}; histories have {histories.matrix.shape}"
+            )
+        rows_at_once = max(1, min(1024, MAX_CELLS // self.n_items))
+        parts = []
+        for start in range(0, len(histories), rows_at_once):
+            rows = slice(start, start + rows_at_once)
+            chunk = histories.take(rows)
+            hidden = [chunk.matrix] if exclude_seen else []
+            if per_row is not None:
+                hidden.append(per_row.take(rows).matrix)
+            parts.append(recommend_chunk(self.scorer(chunk), chunk, k, hidden, allowed))
+        if not parts:
+            return TopK(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32))
+        return TopK(
+            np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts])
+        )
+
+    def _accepted(self, histories: Histories) -> Histories:
+        if histories.n_items != self.n_items:
+            raise DataError(
+                f"histories have {histories.n_items} columns; this model knows {self.n_items} items"
+            )
+        return histories
+
+    def _allowed(
+        self,
+        candidates: Int64[np.ndarray, " c"] | None,
+        exclude: Histories | Int64[np.ndarray, " e"] | None,
+    ) -> np.ndarray | None:
+        """Mask of the items that may be listed for anybody, or None when all may."""
+        everybody = None if exclude is None or isinstance(exclude, Histories) else exclude
+        if candidates is None and everybody is None:
+            return None
+        allowed = np.full(self.n_items, candidates is None)
+        for name, items, value in (("candidates", candidates, True), ("exclude", everybody, False)):
+            if items is None:
+                continue
+            if items.size and (items.min() < 0 or items.max() >= self.n_items):
+                raise DataError(f"{name} hold an index outside 0..{self.n_items - 1}")
+            allowed[items] = value
+        return allowed
+
+
+def fitted(value: Any, name: str) -> Any:
+    """`value`, or `NotFittedError` where it is None because `name` was not fitted yet."""
+    if value is None:
+        raise NotFittedError(f"{name} is not fitted; call fit first")
+    return value

@@ -1,0 +1,1 @@
+"""Model directories, and recommendations with ids in and ids out."""

@@ -1,0 +1,1 @@
+"""Batches, trainer and checkpoints."""
