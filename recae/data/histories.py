@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Int64
@@ -75,7 +75,7 @@ class Histories:
             raise DataError(f"order has {len(self.order)} entries; {self.matrix.nnz} are stored")
 
     @classmethod
-    def from_lists(cls, histories: Sequence[Sequence[int]], *, n_items: int) -> Self:
+    def from_lists(cls, histories: Sequence[Sequence[int]], *, n_items: int) -> "Histories":
         """Histories from lists of item indices, oldest first; repeated items count once.
 
         Raises

@@ -1,7 +1,7 @@
 """`IdMap`: the caller's text ids on one side, contiguous indices on the other."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +50,7 @@ class IdMap:
         self._positions: dict[str, int] | None = None
 
     @classmethod
-    def from_arrow(cls, array: Any) -> Self:
+    def from_arrow(cls, array: Any) -> "IdMap":
         """Map over an Arrow string array already known to be unique and without nulls."""
         self = cls.__new__(cls)
         if isinstance(array, pa.ChunkedArray):
@@ -103,9 +103,10 @@ class IdMap:
             raise UnknownIdError(f"unknown ids: {shown(unknown)}; {len(self)} ids are known")
         return known
 
-    def ids_at(self, indices: Iterable[int]) -> list[str]:
+    def ids_at(self, indices: Iterable[int] | Int64[np.ndarray, " n"]) -> list[str]:
         """Return the id at each index."""
-        taken: list[str] = self._array.take(pa.array(list(indices), type=pa.int64())).to_pylist()
+        positions = indices if isinstance(indices, np.ndarray) else list(indices)
+        taken: list[str] = self._array.take(pa.array(positions, type=pa.int64())).to_pylist()
         return taken
 
     def take(self, indices: Int64[np.ndarray, " n"]) -> "IdMap":
