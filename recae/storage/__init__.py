@@ -1,0 +1,32 @@
+"""Everything that touches a disk twice: whole files, tensors, hashes, locks.
+
+Importing this package imports the standard library and numpy only.
+"""
+
+from recae.storage.files import (
+    Written,
+    atomic_file,
+    fsync_directory,
+    write_atomic,
+    write_json,
+    write_parquet,
+)
+from recae.storage.lock import directory_lock
+from recae.storage.plain import directory_handle, read_plain, sha256_of
+from recae.storage.tensors import read_metadata, read_safetensors, write_safetensors
+
+__all__ = [
+    "Written",
+    "atomic_file",
+    "directory_handle",
+    "directory_lock",
+    "fsync_directory",
+    "read_metadata",
+    "read_plain",
+    "read_safetensors",
+    "sha256_of",
+    "write_atomic",
+    "write_json",
+    "write_parquet",
+    "write_safetensors",
+]

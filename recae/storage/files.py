@@ -1,0 +1,185 @@
+"""Files that appear whole or not at all: written beside, fsynced, renamed."""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from recae.errors import BusyError
+from recae.storage.disk_errors import disk_errors
+
+
+@final
+class Written(NamedTuple):
+    """What is on the disk now.
+
+    Attributes
+    ----------
+    sha256
+        In hex.
+    size
+        In bytes.
+    """
+
+    sha256: str
+    size: int
+
+
+@final
+class HashingFile(io.RawIOBase):
+    """Write-only stream over a descriptor that knows the hash and size of what it was given.
+
+    It never closes the descriptor, and has no buffer that could fail late.
+    """
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def write(self, data: Any) -> int:  # any buffer; the protocol has a name from Python 3.12 on
+        """Write all of `data`.
+
+        Raises
+        ------
+        ResourceError
+            If the disk refuses.
+        """
+        left = memoryview(data).cast("B")
+        n_bytes = len(left)
+        self._digest.update(left)
+        while left:
+            with disk_errors(self._path):
+                left = left[os.write(self._descriptor, left) :]
+        self._size += n_bytes
+        return n_bytes
+
+    @property
+    def written(self) -> Written:
+        """Hash and size so far."""
+        return Written(self._digest.hexdigest(), self._size)
+
+
+def partial_name(name: str) -> str:
+    """Name under which the file `name` is written before it is renamed."""
+    return f".{name}.partial"
+
+
+@contextmanager
+def atomic_file(path: str | Path, *, mode: int = 0o644) -> Iterator[HashingFile]:
+    """Stream into a file that replaces `path` when the body ends, and never otherwise.
+
+    Parameters
+    ----------
+    path
+        The file; what is there before stays until the new one is whole and on the disk.
+    mode
+        Permissions, whatever the umask.
+
+    Raises
+    ------
+    ResourceError
+        If the disk refuses; nothing is left behind then.
+    BusyError
+        If another process is writing the same file.
+    """
+    path = Path(path)
+    partial = path.with_name(partial_name(path.name))
+    with disk_errors(path):
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        _claim(descriptor, partial, path)
+        replaced = False
+        try:
+            with disk_errors(path):
+                os.ftruncate(descriptor, 0)
+            file = HashingFile(descriptor, path)
+            yield file
+            with disk_errors(path):
+                os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
+                partial.replace(path)
+            replaced = True
+        finally:
+            if not replaced:
+                with suppress(OSError):
+                    partial.unlink()
+        fsync_directory(path.parent)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(descriptor: int, partial: Path, path: Path) -> None:
+    """Own the partial file, which may hold what a killed writer left.
+
+    One fixed name, locked, leaves nothing behind after any number of kills; a random name would.
+    """
+    busy = f"{path} is being written by another process; wait for it to end or name another file"
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = partial.stat().st_ino
+    except (BlockingIOError, FileNotFoundError) as error:
+        raise BusyError(busy) from error
+    if there != os.fstat(descriptor).st_ino:  # renamed by its owner since it was opened
+        raise BusyError(busy)
+
+
+def write_atomic(path: str | Path, data: bytes, *, mode: int = 0o644) -> Written:
+    """Write `data` as the whole file `path`; errors as in `atomic_file`."""
+    with atomic_file(path, mode=mode) as file:
+        file.write(data)
+    return file.written
+
+
+def write_json(path: str | Path, value: object, *, mode: int = 0o644) -> Written:
+    """Write `value` as JSON for people: indented, keys sorted, no NaN; same value, same bytes.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    ResourceError, BusyError
+        As in `atomic_file`.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return write_atomic(path, f"{text}\n".encode(), mode=mode)
+
+
+def write_parquet(path: str | Path, table: Any, *, mode: int = 0o644) -> Written:
+    """Write an Arrow table as Parquet, compressed by zstd; errors as in `atomic_file`."""
+    import pyarrow.parquet as pq
+
+    with atomic_file(path, mode=mode) as file:
+        pq.write_table(table, file, compression="zstd")
+    return file.written
+
+
+def fsync_directory(directory: str | Path) -> None:
+    """Make the names inside `directory` survive a power loss.
+
+    Raises
+    ------
+    ResourceError
+        If the disk refuses.
+    """
+    with disk_errors(directory):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,154 @@
+"""Named arrays in a file: our own writer of the safetensors format, the library's reader.
+
+The library's ``save_file`` needs the arrays twice in memory, does not fsync, makes files that only
+their owner can read, and orders two metadata keys by chance. This writer streams, hashes while it
+writes, and gives the same bytes for the same arrays.
+
+References
+----------
+https://github.com/huggingface/safetensors, section "Format".
+"""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from recae.errors import BundleError, ConfigError
+from recae.storage.files import Written, atomic_file
+from recae.storage.plain import read_plain
+
+_DTYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+_BLOCK_BYTES = 1 << 24
+_MAX_HEADER_BYTES = 100_000_000  # the library's own limit
+_METADATA_KEY = "recae"
+
+
+def write_safetensors(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    metadata: str | None = None,
+    mode: int = 0o644,
+) -> Written:
+    """Write `arrays` to `path`, whole or not at all; same arrays, same bytes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    arrays
+        By name: floats, integers and booleans of any shape, byte order and memory layout. One that
+        is not contiguous is copied 16 MiB, or one row, at a time.
+    metadata
+        A text, often JSON, kept in the header; `read_metadata` returns it.
+    mode
+        Permissions: 0o640 for what is about people.
+
+    Raises
+    ------
+    ConfigError
+        If a name or dtype is not accepted.
+    ResourceError, BusyError
+        As in `atomic_file`.
+    """
+    for name, array in arrays.items():
+        if array.dtype.name not in _DTYPES:
+            raise ConfigError(
+                f"array {name!r} has dtype {array.dtype}; accepted are {', '.join(_DTYPES)}"
+            )
+        if name == "__metadata__":
+            raise ConfigError("no array may be called '__metadata__', the format keeps that name")
+    names = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # all aligned
+    header = _header(names, arrays, metadata)
+    with atomic_file(path, mode=mode) as file:
+        file.write(struct.pack("<Q", len(header)))
+        file.write(header)
+        for name in names:
+            for block in _blocks(arrays[name]):
+                file.write(block)
+    return file.written
+
+
+def _header(names: list[str], arrays: Mapping[str, np.ndarray], metadata: str | None) -> bytes:
+    fields: dict[str, object] = {}
+    if metadata is not None:
+        fields["__metadata__"] = {_METADATA_KEY: metadata}
+    start = 0
+    for name in names:
+        array = arrays[name]
+        fields[name] = {
+            "dtype": _DTYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [start, start + array.nbytes],
+        }
+        start += array.nbytes
+    header = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    return header + b" " * (-len(header) % 8)  # data starts at a multiple of 8
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Bytes of `array` in little-endian row order, without a second copy of it."""
+    array = np.atleast_1d(array)
+    little = array.dtype.newbyteorder("<")
+    if array.flags.c_contiguous and array.dtype == little:
+        if array.size:
+            yield array.reshape(-1).view(np.uint8)
+        return
+    n_rows = max(1, _BLOCK_BYTES // max(1, array.nbytes // max(1, len(array))))
+    for start in range(0, len(array), n_rows):
+        block = np.ascontiguousarray(array[start : start + n_rows], dtype=little)
+        if block.size:
+            yield block.reshape(-1).view(np.uint8)
+
+
+def read_safetensors(source: bytes | str | Path) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file, given as its path or its content.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing or not a well-formed safetensors file.
+    """
+    import safetensors
+    import safetensors.numpy
+
+    data, where = _content(source)
+    try:
+        return safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{where} is not a safetensors file: {error}") from error
+
+
+def read_metadata(source: bytes | str | Path) -> str | None:
+    """Text that `write_safetensors` kept in the header, or None.
+
+    Raises
+    ------
+    BundleError
+        As `read_safetensors`.
+    """
+    data, where = _content(source)
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(len(data) - 8, _MAX_HEADER_BYTES):
+        raise BundleError(f"{where} is not a safetensors file: its header is cut off")
+    try:
+        fields = json.loads(data[8 : 8 + size])
+        text = fields.get("__metadata__", {}).get(_METADATA_KEY)
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise BundleError(f"{where} is not a safetensors file: its header is damaged") from error
+    if text is not None and not isinstance(text, str):
+        raise BundleError(f"{where} is not a safetensors file: its metadata is not text")
+    return text
+
+
+def _content(source: bytes | str | Path) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        return source, "the content"
+    return read_plain(source, max_bytes=1 << 62), str(source)
