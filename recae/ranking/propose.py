@@ -107,9 +107,9 @@ def _mask_block(
     """Set the scores of items that may not be listed to minus infinity, in place."""
     for rows, columns in masks:
         start, stop = np.searchsorted(columns, [block.start, block.stop])
-        scores[_on(scores, rows[start:stop]), _on(scores, columns[start:stop] - block.start)] = (
-            -torch.inf
-        )
+        scores[
+            _on(scores, rows[start:stop]), _on(scores, columns[start:stop] - block.start)
+        ] = -torch.inf
     if allowed is not None:
         scores[:, ~_on(scores, allowed[block])] = -torch.inf
 

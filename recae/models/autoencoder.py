@@ -1,0 +1,198 @@
+"""`Autoencoder`: what trained networks have in common as recommenders."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64
+from torch import nn
+
+from recae.data.histories import Histories
+from recae.data.interactions import Interactions
+from recae.data.split import HeldOut
+from recae.errors import BundleError
+from recae.evaluation import evaluate
+from recae.models.tower import ExactTower
+from recae.networks.batch import SparseBatch
+from recae.networks.losses import multinomial_nll
+from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.training.config import TrainingConfig
+from recae.training.device import resolve_device
+from recae.training.rows import WEIGHTS, stream
+from recae.training.trainer import EpochRecord, Trainer
+
+_ROWS = 512
+
+
+class Autoencoder(Recommender):
+    """A network that encodes a history and decodes it to scores of all items.
+
+    Attributes
+    ----------
+    training_log
+        A record an epoch of the last `fit`; empty for a loaded model.
+    """
+
+    config: TrainingConfig
+    training_log: tuple[EpochRecord, ...]
+
+    def __init__(self) -> None:
+        self._network: nn.Module | None = None
+        self._tower: ExactTower | None = None
+        self.training_log = ()
+
+    @abstractmethod
+    def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> nn.Module:
+        """Network with fresh weights for `n_users` training users (which decide schedules)."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the model knows."""
+        return self._fitted_tower().n_items
+
+    @property
+    def network(self) -> nn.Module:
+        """The trained network."""
+        network: nn.Module = fitted(self._network, self.name)
+        return network
+
+    def _fitted_tower(self) -> ExactTower:
+        tower: ExactTower = fitted(self._tower, self.name)
+        return tower
+
+    @final
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        validation: HeldOut | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Train on the rows of `train`; see `Recommender.fit`.
+
+        Raises
+        ------
+        DataError
+            If no training user has an interaction.
+        DivergedError
+            If a loss is not finite.
+        """
+        config = self.config
+        device = resolve_device(config.device)
+        seeded = torch.Generator().manual_seed(stream(config.rng, WEIGHTS, 0))
+        self._tower = None
+        network = self._build(train.n_items, train.n_users, seeded).to(device)
+        self._network = network
+        validate = None
+        if validation is not None:
+
+            def validate() -> float:
+                self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
+                report = evaluate(self, validation, metrics=(config.validation_metric,))
+                return report.mean(config.validation_metric)
+
+        identity: dict[str, object] = {
+            "model": self.name,
+            "config": _json_config(config),
+            "data": train.fingerprint(),
+            "torch": torch.__version__,
+        }
+        trainer = Trainer(config, directory=checkpoint, identity=identity)
+        self.training_log = trainer.fit(network, train.matrix, validate=validate, resume=resume)
+        network.eval()
+        self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
+        return self
+
+    @final
+    def scorer(self, histories: Histories) -> Scorer:
+        """Scores of `histories`."""
+        return self._fitted_tower().scorer(histories)
+
+    @final
+    def encode(self, histories: Histories) -> Float32[np.ndarray, "users latent"]:
+        """Code of each history: the mean where the code is a distribution.
+
+        Returns
+        -------
+        Shape ``(len(histories), latent_dim)``; a row depends on its history alone.
+        """
+        tower = self._fitted_tower()
+        parts = [
+            tower.encode(SparseBatch.from_csr(h.matrix, device=tower.device)).float().cpu().numpy()
+            for h in _batches(self._accepted(histories))
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+
+    @final
+    def decode(
+        self, codes: Float32[np.ndarray, "users latent"]
+    ) -> Float32[np.ndarray, "users items"]:
+        """Scores of all items for each code, dense, shape ``(users, n_items)``."""
+        tower = self._fitted_tower()
+        hidden = tower.hidden(torch.from_numpy(codes).to(tower.device, torch.float64))
+        output = tower.output
+        scores = torch.addmm(output.bias, hidden.float(), output.weight.T)
+        return scores.cpu().numpy()
+
+    @final
+    @torch.no_grad()
+    def reconstruction_error(self, histories: Histories) -> Float64[np.ndarray, " users"]:
+        """Negative multinomial log-likelihood of each history given itself, in nats.
+
+        Divided by the number of items of the history; NaN for an empty one. Nothing is dropped or
+        sampled. High values mark histories that the training users do not resemble.
+        """
+        out = []
+        for batch in _batches(self._accepted(histories)):
+            x = SparseBatch.from_csr(batch.matrix, device=self._fitted_tower().device)
+            scores = torch.from_numpy(self.score(batch)).to(x.items.device, torch.float64)
+            nll = multinomial_nll(scores, x) / x.lengths  # 0 / 0 is NaN
+            out.append(nll.cpu().numpy())
+        return np.concatenate(out) if out else np.empty(0)
+
+    @final
+    def arrays(self) -> Arrays:
+        """Weights of the network, by parameter name, float32."""
+        return {
+            name: value.detach().cpu().numpy() for name, value in self.network.named_parameters()
+        }
+
+    @classmethod
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Fitted model with given weights; see `Recommender.from_arrays`."""
+        model = cls(config)  # type: ignore[call-arg]  # every final model takes its config
+        if "output.bias" not in arrays:
+            raise BundleError("the weights have no array output.bias")
+        n_items = len(arrays["output.bias"])
+        network = model._build(n_items, 1, torch.Generator().manual_seed(0))
+        expected = {name: tuple(p.shape) for name, p in network.named_parameters()}
+        given = {name: a.shape for name, a in arrays.items()}
+        if expected != given:
+            wrong = sorted(n for n in {*expected, *given} if expected.get(n) != given.get(n))
+            raise BundleError(
+                f"weights do not fit the config: {wrong[0]} has shape {given.get(wrong[0])},"
+                f" expected {expected.get(wrong[0])}"
+            )
+        for name, value in arrays.items():
+            if value.dtype != np.float32 or not np.isfinite(value).all():
+                raise BundleError(f"array {name} is not finite float32")
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
+        device = resolve_device(model.config.device)
+        model._network = network.to(device).eval()
+        model._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
+        return model
+
+
+def _batches(histories: Histories) -> list[Histories]:
+    return [histories.take(slice(s, s + _ROWS)) for s in range(0, len(histories), _ROWS)]
+
+
+def _json_config(config: TrainingConfig) -> dict[str, object]:
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}

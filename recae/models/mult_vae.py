@@ -1,0 +1,217 @@
+"""`MultDAE` and `MultVAE` (Liang et al., WWW 2018) as recommenders."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from recae.data.histories import Histories
+from recae.errors import ConfigError
+from recae.models.autoencoder import Autoencoder
+from recae.models.options import configured
+from recae.networks.batch import SparseBatch
+from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
+from recae.training.config import Auto, TrainingConfig, planned_epochs, steps_per_epoch
+
+
+def _check_shape(hidden: tuple[int, ...], latent_dim: int, dropout: float) -> None:
+    if latent_dim < 1 or any(width < 1 for width in hidden):
+        raise ConfigError(f"widths are {(*hidden, latent_dim)}; each must be at least 1")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout is {dropout}; 0 to below 1 is accepted")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultDAEConfig(TrainingConfig):
+    """Hyper-parameters of `MultDAE`; the defaults are the paper's shape.
+
+    Attributes
+    ----------
+    hidden
+        Widths between items and code, outermost first.
+    latent_dim
+        Width of the code.
+    dropout
+        Share of a history dropped in training.
+    weight_decay
+        Factor of the squared weights in the loss. The authors use 0.01 / 500.
+    """
+
+    hidden: tuple[int, ...] = ()
+    latent_dim: int = 200
+    dropout: float = 0.5
+    weight_decay: float = 0.01 / 500
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        _check_shape(self.hidden, self.latent_dim, self.dropout)
+        if self.weight_decay < 0:
+            raise ConfigError(f"weight_decay is {self.weight_decay}; 0 or above is accepted")
+
+    @classmethod
+    def paper(cls) -> Self:
+        """Return the authors' setting for ML-20M: 200 epochs of 500 users a step."""
+        return cls(epochs=200, batch_size=500, patience=None, precision="float32")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultVAEConfig(TrainingConfig):
+    """Hyper-parameters of `MultVAE`; the defaults are the paper's shape.
+
+    Attributes
+    ----------
+    hidden
+        Widths between items and code, outermost first.
+    latent_dim
+        Width of the code.
+    dropout
+        Share of a history dropped in training.
+    weight_decay
+        Factor of the squared weights in the loss; 0 in the paper.
+    beta_cap
+        Final weight of the KL term.
+    anneal_steps
+        Updates until the cap is reached. ``"auto"``: three quarters of the planned updates.
+    anneal_epochs
+        The same in epochs; at most one of the two is set.
+    """
+
+    hidden: tuple[int, ...] = (600,)
+    latent_dim: int = 200
+    dropout: float = 0.5
+    weight_decay: float = 0.0
+    beta_cap: float = 0.2
+    anneal_steps: int | Auto = "auto"
+    anneal_epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        _check_shape(self.hidden, self.latent_dim, self.dropout)
+        if self.weight_decay < 0 or self.beta_cap < 0:
+            raise ConfigError(
+                f"weight_decay is {self.weight_decay} and beta_cap is {self.beta_cap};"
+                " 0 or above is accepted"
+            )
+        if self.anneal_steps != "auto" and self.anneal_epochs is not None:
+            raise ConfigError("anneal_steps and anneal_epochs were both given; one is accepted")
+        if self.anneal_steps != "auto" and self.anneal_steps < 0:
+            raise ConfigError(f"anneal_steps is {self.anneal_steps}; 0 or above is accepted")
+        if self.anneal_epochs is not None and self.anneal_epochs < 0:
+            raise ConfigError(f"anneal_epochs is {self.anneal_epochs}; 0 or above is accepted")
+
+    @classmethod
+    def paper(cls) -> Self:
+        """Return the authors' setting for ML-20M: the cap of 0.2 at update 40,000 of 46,800."""
+        return cls(
+            epochs=200, batch_size=500, patience=None, precision="float32", anneal_steps=40_000
+        )
+
+
+def planned_anneal_steps(config: MultVAEConfig, n_users: int) -> int:
+    """Updates until the KL weight reaches its cap, for `n_users` training users."""
+    if config.anneal_epochs is not None:
+        return round(config.anneal_epochs * steps_per_epoch(config, n_users))
+    if config.anneal_steps != "auto":
+        return config.anneal_steps
+    return 3 * planned_epochs(config, n_users) * steps_per_epoch(config, n_users) // 4
+
+
+@final
+class MultDAE(Autoencoder):
+    """Denoising autoencoder with a multinomial likelihood (Liang et al., WWW 2018).
+
+    Parameters
+    ----------
+    config
+        All hyper-parameters; or give them by keyword.
+
+    Examples
+    --------
+    >>> MultDAE(latent_dim=64).config.latent_dim
+    64
+    """
+
+    name: ClassVar[str] = "mult-dae"
+    config: MultDAEConfig
+
+    def __init__(self, config: MultDAEConfig | None = None, **options: object) -> None:
+        super().__init__()
+        self.config = configured(MultDAEConfig, config, options)
+
+    def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultDAENetwork:
+        return MultDAENetwork(
+            n_items,
+            hidden=self.config.hidden,
+            latent_dim=self.config.latent_dim,
+            dropout=self.config.dropout,
+            weight_decay=self.config.weight_decay,
+            rng=rng,
+        )
+
+
+@final
+class MultVAE(Autoencoder):
+    """Variational autoencoder with a multinomial likelihood (Liang et al., WWW 2018).
+
+    Parameters
+    ----------
+    config
+        All hyper-parameters; or give them by keyword.
+
+    Examples
+    --------
+    >>> MultVAE(latent_dim=64, epochs=3).config.beta_cap
+    0.2
+    """
+
+    name: ClassVar[str] = "mult-vae"
+    config: MultVAEConfig
+
+    def __init__(self, config: MultVAEConfig | None = None, **options: object) -> None:
+        super().__init__()
+        self.config = configured(MultVAEConfig, config, options)
+
+    def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultVAENetwork:
+        return MultVAENetwork(
+            n_items,
+            hidden=self.config.hidden,
+            latent_dim=self.config.latent_dim,
+            dropout=self.config.dropout,
+            weight_decay=self.config.weight_decay,
+            beta_cap=self.config.beta_cap,
+            anneal_steps=planned_anneal_steps(self.config, n_users),
+            rng=rng,
+        )
+
+    @torch.no_grad()
+    def sample(
+        self, histories: Histories, *, n_samples: int, rng: int = 0
+    ) -> Float32[np.ndarray, "samples users latent"]:
+        """Codes drawn from each history's posterior ``N(mu, exp(log_var))``.
+
+        Parameters
+        ----------
+        histories
+            Whose posteriors.
+        n_samples
+            Draws for each.
+        rng
+            Seed.
+
+        Returns
+        -------
+        Shape ``(n_samples, len(histories), latent_dim)``; `decode` turns codes into scores.
+        """
+        network = self.network
+        assert isinstance(network, MultVAENetwork)
+        device = self._fitted_tower().device
+        x = SparseBatch.from_csr(self._accepted(histories).matrix, device=device)
+        mu, log_var = network.encode(x)
+        generator = torch.Generator(device).manual_seed(rng)
+        shape = (n_samples, *mu.shape)
+        noise = torch.randn(shape, generator=generator, device=device)
+        return (mu + noise * (0.5 * log_var).exp()).cpu().numpy()

@@ -1,0 +1,49 @@
+"""Names of the models, and how to make one from its name."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from recae.errors import ConfigError
+from recae.models.options import configured
+from recae.ranking.recommender import Recommender
+
+MODELS = {
+    "popular": "recae.models.popular:Popularity",
+    "ease": "recae.models.ease:EASE",
+    "mult-dae": "recae.models.mult_vae:MultDAE",
+    "mult-vae": "recae.models.mult_vae:MultVAE",
+}
+
+
+def model_class(name: str) -> type[Recommender]:
+    """Class of the model called `name`.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+    module, _, attribute = MODELS[name].partition(":")
+    found: type[Recommender] = getattr(import_module(module), attribute)
+    return found
+
+
+def config_class(name: str) -> type[Any]:
+    """Config dataclass of the model called `name`."""
+    found: type[Any] = model_class(name).__annotations__["config"]
+    return found
+
+
+def create(name: str, options: Mapping[str, object] | None = None) -> Recommender:
+    """Unfitted model called `name`, with `options` of its config.
+
+    Raises
+    ------
+    ConfigError
+        If the name, an option or a value is not accepted.
+    """
+    model: Any = model_class(name)
+    return model(configured(config_class(name), None, dict(options or {})))  # type: ignore[no-any-return]  # classes take a config

@@ -1,0 +1,126 @@
+"""Scores of an autoencoder: the network at prediction, in fixed point."""
+
+from collections.abc import Iterator
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+from torch import Tensor
+
+from recae.data.histories import Histories
+from recae.networks.batch import SparseBatch
+from recae.networks.mult_vae import Layer, Tower
+from recae.ranking.fixed_point import (
+    exact_linear,
+    exact_row_sums,
+    float32_error,
+    rows_on_grid,
+    weights_on_grid,
+)
+from recae.ranking.propose import MAX_CELLS
+
+_GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
+
+
+@final
+class ExactTower:
+    """A `Tower` on fixed-point grids: what it computes for a history depends on nothing else.
+
+    Parameters
+    ----------
+    tower
+        Layers of a network; copied.
+    """
+
+    def __init__(self, tower: Tower) -> None:
+        self._table = weights_on_grid(tower.table)
+        self._table_bias = tower.table_bias.float()
+        self._table_tanh = tower.table_tanh
+        self._encoder = [_gridded(layer) for layer in tower.encoder]
+        self._decoder = [_gridded(layer) for layer in tower.decoder]
+        self.output = _gridded(tower.output)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self._table)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._table.device
+
+    @torch.no_grad()
+    def encode(self, x: SparseBatch) -> Float64[Tensor, "batch latent"]:
+        """Code of each history (the mean, where there is a distribution)."""
+        summed = exact_row_sums(self._table, x.items, x.offsets)
+        norm = torch.rsqrt(x.lengths.clamp(min=1).to(torch.float64)).unsqueeze(1)
+        h = summed * norm + self._table_bias.to(torch.float64)
+        if self._table_tanh:
+            h = torch.tanh(h)
+        return _through(self._encoder, h)
+
+    @torch.no_grad()
+    def hidden(self, z: Float64[Tensor, "batch latent"]) -> Float64[Tensor, "batch width"]:
+        """Input of the output layer for codes `z`, on the grid on which products add exactly."""
+        h = _through(self._decoder, z)
+        return rows_on_grid(h, n_terms=h.shape[1])
+
+    def scorer(self, histories: Histories) -> "TowerScorer":
+        """Scores of a batch of histories."""
+        x = SparseBatch.from_csr(histories.matrix, device=self.device)
+        return TowerScorer(self.output, self.hidden(self.encode(x)))
+
+
+@final
+class TowerScorer:
+    """`Scorer` over the output layer: products of hidden vectors with item rows."""
+
+    def __init__(self, output: Layer, hidden: Float64[Tensor, "users width"]) -> None:
+        self._output = output
+        self._hidden = hidden
+
+    @torch.no_grad()
+    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """Float32 scores of all items, a block of items at a time."""
+        hidden = self._hidden.to(torch.float32)  # exact: grid values have fewer than 24 bits
+        n_items = len(self._output.weight)
+        at_once = max(256, MAX_CELLS // max(1, len(hidden)))
+        for start in range(0, n_items, at_once):
+            block = slice(start, min(n_items, start + at_once))
+            yield block, torch.addmm(self._output.bias[block], hidden, self._output.weight[block].T)
+
+    @torch.no_grad()
+    def exact(
+        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
+    ) -> Float32[np.ndarray, "r m"]:
+        """Scores whose sums are exact, rounded once to float32."""
+        out = np.empty(items.shape, dtype=np.float32)
+        width = max(1, self._hidden.shape[1] * items.shape[1])
+        at_once = max(1, _GATHERED // width)
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            chosen = torch.from_numpy(items[part]).to(self._hidden.device)
+            hidden = self._hidden[torch.from_numpy(rows[part]).to(self._hidden.device)]
+            weight = self._output.weight[chosen].to(torch.float64)  # (rows, m, width)
+            scores = torch.bmm(weight, hidden.unsqueeze(2)).squeeze(2)
+            scores += self._output.bias[chosen]
+            out[part] = scores.to(torch.float32).cpu().numpy()
+        return out
+
+    def error_bound(self) -> Float64[np.ndarray, " users"]:
+        """Bound of the difference between both, see `float32_error`."""
+        return float32_error(self._hidden, self._output.weight, self._output.bias).cpu().numpy()
+
+
+def _gridded(layer: Layer) -> Layer:
+    return Layer(weights_on_grid(layer.weight), layer.bias.float(), layer.tanh)
+
+
+def _through(layers: list[Layer], h: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
+    for layer in layers:
+        h = exact_linear(rows_on_grid(h, n_terms=h.shape[1]), layer.weight, layer.bias)
+        if layer.tanh:
+            h = torch.tanh(h)
+    return h

@@ -1,0 +1,93 @@
+"""The equations of the variational and denoising autoencoders, one function each."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recae.networks.batch import SparseBatch
+
+
+def multinomial_nll(
+    logits: Float[Tensor, "batch items"], x: SparseBatch
+) -> Float[Tensor, " batch"]:
+    r"""Negative multinomial log-likelihood of each history, in nats.
+
+    ``-sum_i x_i log softmax(logits)_i``, without the multinomial coefficient.
+
+    Parameters
+    ----------
+    logits
+        Unnormalised item scores, shape ``(batch, items)``.
+    x
+        The histories; an empty one gives 0.
+
+    References
+    ----------
+    Liang et al., WWW 2018, sec. 2.1, the multinomial log-likelihood without its constant term.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> x = SparseBatch.from_csr(csr_array([[1.0, 0, 0, 0]]))
+    >>> multinomial_nll(torch.zeros(1, 4), x)
+    tensor([1.3863])
+    """
+    rows = x.rows()
+    log_likelihood = torch.log_softmax(logits, dim=1)[rows, x.items]  # (nnz,)
+    return logits.new_zeros(len(x)).index_add(0, rows, -log_likelihood)
+
+
+def gaussian_kl(
+    mu: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"]
+) -> Float[Tensor, " batch"]:
+    r"""Kullback-Leibler divergence of ``N(mu, exp(log_var))`` from ``N(0, I)``, in nats.
+
+    Summed over the latent dimensions: ``0.5 * sum_d (exp(log_var) + mu**2 - 1 - log_var)``.
+
+    Parameters
+    ----------
+    mu, log_var
+        Mean and log-variance of each history's code, shape ``(batch, latent)``.
+
+    References
+    ----------
+    Kingma & Welling, ICLR 2014, appendix B; Liang et al., WWW 2018, eq. 5 and 6.
+
+    Examples
+    --------
+    >>> gaussian_kl(torch.ones(1, 2), torch.zeros(1, 2))
+    tensor([1.])
+    """
+    return 0.5 * (log_var.exp() + mu.square() - 1 - log_var).sum(dim=1)
+
+
+def annealed_beta(step: int, *, cap: float, anneal_steps: int) -> float:
+    """Weight of the KL term at update `step`, counted from 0: linear, then constant at `cap`.
+
+    Parameters
+    ----------
+    step
+        Updates done before this one.
+    cap
+        The final weight.
+    anneal_steps
+        Updates until `cap` is reached; 0 starts there. The authors write ``min(cap, step / T)``
+        with ``T = anneal_steps / cap``.
+
+    References
+    ----------
+    Liang et al., WWW 2018, sec. 2.2.2.
+
+    Examples
+    --------
+    >>> [annealed_beta(s, cap=0.2, anneal_steps=4) for s in (0, 1, 4, 9)]
+    [0.0, 0.05, 0.2, 0.2]
+    """
+    if step >= anneal_steps:
+        return cap
+    return cap * step / anneal_steps
+
+
+def squared_weights(weights: list[Tensor]) -> Tensor:
+    """Sum of the squares of all entries of `weights`: the L2 term, without its factor."""
+    return torch.stack([w.square().sum() for w in weights]).sum()

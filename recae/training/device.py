@@ -1,0 +1,50 @@
+"""Where and in which precision to compute."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from recae.errors import ResourceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device called `name`; ``"auto"`` is the first CUDA device when there is one, else the CPU.
+
+    Raises
+    ------
+    ResourceError
+        If the device is unknown or not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ResourceError(
+            f"device {name!r} is not available: {str(error).splitlines()[0]}; use auto or cpu"
+        ) from error
+    return device
+
+
+def resolve_precision(
+    precision: Literal["auto", "float32", "bfloat16"], device: torch.device
+) -> Literal["float32", "bfloat16"]:
+    """Precision of the products; ``"auto"`` is bfloat16 on a CUDA device that has it."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return "bfloat16"
+    return "float32"
+
+
+@contextlib.contextmanager
+def autocast(precision: str, device: torch.device) -> Iterator[None]:
+    """Products in bfloat16 inside, if `precision` says so."""
+    if precision == "bfloat16":
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            yield
+    else:
+        yield
