@@ -94,7 +94,7 @@ class Autoencoder(Recommender):
             def validate() -> float:
                 self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
                 report = evaluate(self, validation, metrics=(config.validation_metric,))
-                return report.mean(config.validation_metric)
+                return report[config.validation_metric].mean
 
         identity: dict[str, object] = {
             "model": self.name,
