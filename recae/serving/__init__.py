@@ -1,1 +1,23 @@
 """Model directories, and recommendations with ids in and ids out."""
+
+from recae.serving.bundle import (
+    Bundle,
+    Version,
+    current_version,
+    list_versions,
+    load_bundle,
+    ready_to_save,
+    verify,
+)
+from recae.serving.save import save_bundle
+
+__all__ = [
+    "Bundle",
+    "Version",
+    "current_version",
+    "list_versions",
+    "load_bundle",
+    "ready_to_save",
+    "save_bundle",
+    "verify",
+]

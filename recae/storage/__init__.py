@@ -3,10 +3,12 @@
 Importing this package imports the standard library and numpy only.
 """
 
+from recae.storage.disk_errors import disk_errors
 from recae.storage.files import (
     Written,
     atomic_file,
     fsync_directory,
+    partial_name,
     write_atomic,
     write_json,
     write_parquet,
@@ -20,7 +22,9 @@ __all__ = [
     "atomic_file",
     "directory_handle",
     "directory_lock",
+    "disk_errors",
     "fsync_directory",
+    "partial_name",
     "read_metadata",
     "read_plain",
     "read_safetensors",

@@ -13,18 +13,19 @@ from recae.storage.disk_errors import disk_errors
 
 @contextmanager
 def directory_handle(
-    name: str | Path, *, within: int | None = None, follow: bool = False
+    path: str | Path, *, within: int | None = None, follow: bool = False
 ) -> Iterator[int]:
     """Descriptor of a directory, so that names inside it cannot change their meaning.
 
     Parameters
     ----------
-    name
-        The directory, relative to `within` when that is given.
+    path
+        The directory.
     within
-        Descriptor of the directory above.
+        Descriptor of the directory above, when that is held: only the last part of `path` is
+        looked up then.
     follow
-        Whether `name` itself may be a link.
+        Whether `path` itself may be a link.
 
     Raises
     ------
@@ -33,19 +34,19 @@ def directory_handle(
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(name, flags, dir_fd=within)
+        descriptor = os.open(_looked_up(path, within), flags, dir_fd=within)
     except FileNotFoundError as error:
-        raise BundleError(f"{name} is missing") from error
+        raise BundleError(f"{path} is missing") from error
     except OSError as error:
-        raise BundleError(f"{name} is no directory that can be read: {error.strerror}") from error
+        raise BundleError(f"{path} is no directory that can be read: {error.strerror}") from error
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def read_plain(name: str | Path, *, max_bytes: int, within: int | None = None) -> bytes:
-    """Content of a plain file, read once.
+def read_plain(path: str | Path, *, max_bytes: int, within: int | None = None) -> bytes:
+    """Content of a plain file, read once; `within` as for `directory_handle`.
 
     Links, pipes, devices and directories are refused before a byte is read, and so is a file
     larger than `max_bytes`.
@@ -57,23 +58,27 @@ def read_plain(name: str | Path, *, max_bytes: int, within: int | None = None) -
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe without a writer does not block
     try:
-        descriptor = os.open(name, flags, dir_fd=within)
+        descriptor = os.open(_looked_up(path, within), flags, dir_fd=within)
     except FileNotFoundError as error:
-        raise BundleError(f"{name} is missing") from error
+        raise BundleError(f"{path} is missing") from error
     except OSError as error:
-        raise BundleError(f"{name} is no plain file that can be read: {error.strerror}") from error
+        raise BundleError(f"{path} is no plain file that can be read: {error.strerror}") from error
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise BundleError(f"{name} is no plain file")
+            raise BundleError(f"{path} is no plain file")
         if about.st_size > max_bytes:
-            raise BundleError(f"{name} has {about.st_size} bytes; at most {max_bytes} are accepted")
+            raise BundleError(f"{path} has {about.st_size} bytes; at most {max_bytes} are accepted")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(about.st_size)
     except OSError as error:
-        raise BundleError(f"{name} cannot be read: {error.strerror}") from error
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)
+
+
+def _looked_up(path: str | Path, within: int | None) -> str | Path:
+    return path if within is None else Path(path).name
 
 
 def sha256_of(path: str | Path) -> str:

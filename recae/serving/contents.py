@@ -1,0 +1,195 @@
+"""What the files of a version say: from the parts of a `Bundle` to arrays and tables, and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+from scipy.sparse import csr_array
+
+from recae.data.histories import Histories
+from recae.data.ids import IdMap
+from recae.errors import BundleError, ConfigError, DataError, RecaeError, ResourceError
+from recae.models.registry import create, model_class
+from recae.ranking.recommender import Recommender
+from recae.storage import read_safetensors
+
+
+def config_document(model: Recommender) -> dict[str, object]:
+    """Content of ``config.json``.
+
+    Raises
+    ------
+    ConfigError
+        If the registry does not know the model, so that nobody could load it.
+    """
+    if model_class(model.name) is not type(model):
+        raise ConfigError(f"{type(model).__name__} is not the registered model {model.name!r}")
+    return {
+        "model": model.name,
+        "options": asdict(model.config),
+        "n_items": model.n_items,
+        "recae": installed_version("recae"),
+    }
+
+
+def load_model(config: Mapping[str, Any], weights: bytes, where: Path) -> Recommender:
+    """Fitted model from ``config.json`` and ``model.safetensors``; `where` names the version.
+
+    Raises
+    ------
+    BundleError
+        If the two do not make a model.
+    """
+    name, options, n_items = (config.get(key) for key in ("model", "options", "n_items"))
+    if not isinstance(name, str) or not isinstance(options, dict) or type(n_items) is not int:
+        raise BundleError(f"{where}/config.json does not say model, options and n_items")
+    try:
+        made = create(name, options)
+        model = type(made).from_arrays(made.config, read_safetensors(weights))
+    except ResourceError:  # the directory is not to blame
+        raise
+    except (RecaeError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BundleError(f"{where} holds no usable {name!r:.80} model: {error}") from error
+    if model.n_items != n_items:
+        raise BundleError(f"{where} has a model of {model.n_items} items, not {n_items}")
+    return model
+
+
+def items_table(items: IdMap, item_table: Any, popularity: Int64[np.ndarray, " items"]) -> Any:
+    """Arrow table of ``items.parquet``.
+
+    Columns ``item_id``, ``popularity`` (training interactions) and what else `item_table` has; its
+    own columns of those two names give way. ``title`` becomes text.
+    """
+    columns = {"item_id": items.to_arrow(), "popularity": pa.array(popularity)}
+    for name in [] if item_table is None else item_table.column_names:
+        column = item_table[name]
+        columns.setdefault(name, column.cast(pa.string()) if name == "title" else column)
+    return pa.table(columns)
+
+
+def read_items(content: bytes, n_items: int, path: Path) -> tuple[IdMap, Any, np.ndarray]:
+    """Ids, item table and popularity of ``items.parquet``.
+
+    Raises
+    ------
+    BundleError
+        If the table is not one of `n_items` items.
+    """
+    table = _read_parquet(content, n_items, path)
+    if "popularity" not in table.column_names or table["popularity"].type != pa.int64():
+        raise BundleError(f"{path} has no column popularity of whole numbers")
+    popularity = table["popularity"].combine_chunks()
+    if popularity.null_count or pc.any(pc.less(popularity, 0)).as_py():
+        raise BundleError(f"{path} has popularity counts that are missing or negative")
+    return _ids(table, "item_id", path), table, popularity.to_numpy().astype(np.int64)
+
+
+def titles_of(item_table: Any, path: Path) -> list[str | None] | None:
+    """Title of each item, or None when the table has no such column.
+
+    Raises
+    ------
+    BundleError
+        If titles are not texts.
+    """
+    if "title" not in item_table.column_names:
+        return None
+    column = item_table["title"]
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise BundleError(f"{path} has titles of type {column.type}; titles are texts")
+    titles: list[str | None] = column.to_pylist()
+    return titles
+
+
+def read_users(content: bytes, n_users: int, path: Path) -> IdMap:
+    """Ids of ``users.parquet``.
+
+    Raises
+    ------
+    BundleError
+        If the table is not one of `n_users` users.
+    """
+    return _ids(_read_parquet(content, n_users, path), "user_id", path)
+
+
+def _read_parquet(content: bytes, n_rows: int, path: Path) -> Any:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        if file.metadata.num_rows != n_rows:
+            raise BundleError(f"{path} has {file.metadata.num_rows} rows; {n_rows} were expected")
+        return file.read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise BundleError(f"{path} is not a Parquet file: {error}") from error
+
+
+def _ids(table: Any, column: str, path: Path) -> IdMap:
+    if column not in table.column_names:
+        raise BundleError(f"{path} has no column {column}")
+    array = table[column].combine_chunks()
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        raise BundleError(f"{path} has ids of type {array.type}; ids are texts")
+    if array.null_count or pc.count_distinct(array).as_py() != len(array):
+        raise BundleError(f"{path} has ids that are missing or occur twice")
+    return IdMap.from_arrow(array)
+
+
+def history_arrays(histories: Histories) -> dict[str, np.ndarray]:
+    """Arrays of ``histories.safetensors``, as narrow as their values allow.
+
+    ``indptr``, ``indices``, ``n_items``; ``values`` where they are not all 1; ``order`` where it
+    is known.
+    """
+    matrix = histories.matrix
+    arrays = {
+        "indptr": _narrow(matrix.indptr),
+        "indices": _narrow(matrix.indices),
+        "n_items": np.array(histories.n_items, dtype=np.int64),
+    }
+    if (matrix.data != 1).any():
+        arrays["values"] = matrix.data
+    if histories.order is not None:
+        arrays["order"] = _narrow(histories.order)
+    return arrays
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    fits = values.size == 0 or (values.min() >= 0 and values.max() < 1 << 31)
+    return values.astype(np.int32 if fits else np.int64)
+
+
+def read_histories(content: bytes, n_items: int, path: Path) -> Histories:
+    """Histories of ``histories.safetensors``.
+
+    Raises
+    ------
+    BundleError
+        If they are not rows over `n_items` items.
+    """
+    arrays = read_safetensors(content)
+    needed = {"indptr", "indices", "n_items"}
+    if not needed <= set(arrays) <= needed | {"values", "order"}:
+        raise BundleError(f"{path} holds the arrays {', '.join(sorted(arrays))}")
+    whole = [arrays[name] for name in arrays if name != "values"]
+    if any(array.dtype not in (np.int32, np.int64) for array in whole):
+        raise BundleError(f"{path} has indices that are not whole numbers")
+    if arrays["n_items"].shape != () or arrays["n_items"] != n_items:
+        raise BundleError(f"{path} is about another number of items than {n_items}")
+    indptr, indices = (arrays[name].astype(np.int64) for name in ("indptr", "indices"))
+    values = arrays.get("values", np.ones(len(indices), dtype=np.float32))
+    order = arrays["order"].astype(np.int64) if "order" in arrays else None
+    try:
+        matrix = csr_array((values, indices, indptr), shape=(len(indptr) - 1, n_items))
+        matrix.check_format(full_check=True)
+        if not matrix.has_canonical_format or len(indices) != matrix.nnz:
+            raise DataError("rows are not sorted")
+        return Histories(matrix, order)
+    except (DataError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} does not hold histories: {error}") from error
