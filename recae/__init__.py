@@ -1,1 +1,88 @@
-"""Autoencoder recommenders, equal to their papers."""
+"""Autoencoder recommenders, equal to their papers: CSV in, recommendations over HTTP out.
+
+The names below are loaded when first asked for, so that importing `recae` imports no torch.
+
+Examples
+--------
+>>> import recae
+>>> data = recae.sample()
+>>> split = recae.split(data, "strong", rng=0)
+>>> model = recae.EASE(l2=50).fit(split.train)
+>>> report = recae.evaluate(model, split.test, metrics=["recall@20"])
+>>> report["recall@20"].n == len(split.test)
+True
+"""
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recae.data.histories import Histories
+    from recae.data.ids import IdMap
+    from recae.data.interactions import Interactions
+    from recae.data.protocols import split
+    from recae.data.readers import read_interactions
+    from recae.data.split import HeldOut, Split
+    from recae.data.sample import sample
+    from recae.evaluation import evaluate
+    from recae.experiment import compare, load, save
+    from recae.models.ease import EASE
+    from recae.models.mult_vae import MultDAE, MultVAE
+    from recae.models.popular import Popularity
+    from recae.ranking.recommender import Recommender
+    from recae.ranking.topk import TopK
+
+__version__ = _version("recae")
+
+_PUBLIC = {
+    "EASE": "recae.models.ease",
+    "HeldOut": "recae.data.split",
+    "Histories": "recae.data.histories",
+    "IdMap": "recae.data.ids",
+    "Interactions": "recae.data.interactions",
+    "MultDAE": "recae.models.mult_vae",
+    "MultVAE": "recae.models.mult_vae",
+    "Popularity": "recae.models.popular",
+    "Recommender": "recae.ranking.recommender",
+    "Split": "recae.data.split",
+    "TopK": "recae.ranking.topk",
+    "compare": "recae.experiment",
+    "evaluate": "recae.evaluation",
+    "load": "recae.experiment",
+    "read_interactions": "recae.data.readers",
+    "sample": "recae.data.sample",
+    "save": "recae.experiment",
+    "split": "recae.data.protocols",
+}
+
+__all__ = [
+    "EASE",
+    "HeldOut",
+    "Histories",
+    "IdMap",
+    "Interactions",
+    "MultDAE",
+    "MultVAE",
+    "Popularity",
+    "Recommender",
+    "Split",
+    "TopK",
+    "compare",
+    "evaluate",
+    "load",
+    "read_interactions",
+    "sample",
+    "save",
+    "split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'recae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

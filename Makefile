@@ -1,0 +1,46 @@
+# `make demo` and `make test` work on a bare machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test slow wheel-test bench-peers clean
+
+help:
+	@echo "make demo        the whole chain on the sample data"
+	@echo "make test        all checks, and the tests not marked slow"
+	@echo "make check       formatting, lint, types, layers, spelling"
+	@echo "make slow        the slow tests; RECAE_DATASETS names the real data sets"
+	@echo "make wheel-test  build the wheel and test it without the sources"
+	@echo "make clean       remove what these commands made"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: install
+	$(BIN)/recae demo -o out/demo
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell recae api tests docs benchmarks README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
+
+test: check
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+wheel-test: install
+	tests/wheel.sh $(BIN)/python
+
+clean:
+	rm -rf $(VENV) dist build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,51 @@
+"""`recae compare`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recae.cli import progress
+from recae.cli.output import show, write_text
+from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.experiment import compare, data_summary, make_split
+
+
+@click.command("compare")
+@click.argument("source", metavar="FILE")
+@click.option("--models", default="popular,ease,mult-dae,mult-vae", help="Names, comma-separated.")
+@click.option("--seeds", type=click.IntRange(1), default=1, help="Training seeds of each model.")
+@click.option("--require-beat", metavar="NAME", help="Exit with 8 unless a model beats this one.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Also write the JSON here.")
+@reading_options
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    source: str,
+    models: str,
+    seeds: int,
+    require_beat: str | None,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Fit several models on the training part of FILE and judge them on the same test users."""
+    config = resolve(options)
+    data = read(source, config, options)
+    split = make_split(data, config)
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    with progress.shown():
+        table = compare(
+            names,
+            split,
+            metrics=config.metrics,
+            config=config,
+            seeds=seeds,
+            data=data_summary(data),
+        )
+    if out is not None:
+        write_text(out, json.dumps(table.to_json(), indent=2) + "\n")
+    show(table.to_json(), str(table), as_json=as_json)
+    if require_beat is not None:
+        table.require_beat(require_beat, config.metrics[0])

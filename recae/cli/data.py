@@ -1,0 +1,81 @@
+"""`recae data`: check, split."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from recae.cli.output import show
+from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.data.histories import Histories
+from recae.data.ids import IdMap
+from recae.data.protocols import fixture_hashes
+from recae.data.split import HeldOut, Split
+from recae.experiment import data_summary, make_split
+from recae.storage import write_json, write_parquet
+
+
+@click.group("data")
+def command() -> None:
+    """Check and split interactions."""
+
+
+@command.command("check")
+@click.argument("source", metavar="FILE")
+@reading_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(source: str, as_json: bool, **options: Any) -> None:
+    """Account for every row of FILE, and say what a model would see."""
+    data = read(source, resolve(options), options)
+    assert data.report is not None
+    summary = {**data.report.to_json(), **data_summary(data)}
+    summary.pop("report")
+    lines = [f"{data!r}", f"rows read {data.report.rows_read}, kept {data.report.rows_kept},"
+             f" merged {data.report.rows_merged}"]
+    for reason, dropped in data.report.rows_dropped.items():
+        where = f" (first lines {', '.join(map(str, dropped.lines[:5]))})" if dropped.lines else ""
+        lines.append(f"dropped {dropped.rows}: {reason}{where}")
+    show(summary, "\n".join(lines), as_json=as_json)
+
+
+@command.command("split")
+@click.argument("source", metavar="FILE")
+@click.argument("out", type=click.Path(path_type=Path))
+@reading_options
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Split FILE and write the parts to the directory OUT as Parquet.
+
+    Writes train.parquet, {validation,test}_{fold_in,target}.parquet and split.json.
+    """
+    config = resolve(options)
+    made = make_split(read(source, config, options), config)
+    out.mkdir(parents=True, exist_ok=True)
+    write_parquet(out / "train.parquet", _pairs(made.train.histories(), made.train.users, made))
+    for name in ("validation", "test"):
+        part: HeldOut | None = getattr(made, name)
+        if part is None:
+            continue
+        write_parquet(out / f"{name}_fold_in.parquet", _pairs(part.fold_in, part.users, made))
+        target = Histories(part.target)
+        write_parquet(out / f"{name}_target.parquet", _pairs(target, part.users, made))
+    about = made.to_json()
+    if made.protocol == "mult-vae":
+        about["authors_files_sha256"] = fixture_hashes(made)
+    write_json(out / "split.json", about)
+    text = "\n".join(f"{key}: {value}" for key, value in about.items())
+    show(about, text, as_json=as_json)
+
+
+def _pairs(histories: Histories, users: IdMap, made: Split) -> pa.Table:
+    """Table of ``user_id, item_id``, a row per stored entry."""
+    matrix = histories.matrix
+    rows = matrix.tocoo().coords[0]
+    return pa.table(
+        {
+            "user_id": users.to_arrow().take(pa.array(rows)),
+            "item_id": made.train.items.to_arrow().take(pa.array(matrix.indices)),
+        }
+    )

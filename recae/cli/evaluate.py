@@ -1,0 +1,39 @@
+"""`recae evaluate`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recae.cli.output import show
+from recae.evaluation import write_per_user
+from recae.experiment import evaluate_stored
+
+
+@click.command("evaluate")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("source", metavar="FILE")
+@click.option("--metrics", help="Names, comma-separated; those of the training when not given.")
+@click.option("--part", type=click.Choice(["test", "validation"]), default="test")
+@click.option("--by", multiple=True, help="Also by segment: history, popularity.")
+@click.option("--per-user", type=click.Path(path_type=Path), help="Write each user's figures.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    directory: Path,
+    source: str,
+    metrics: str | None,
+    part: str,
+    by: tuple[str, ...],
+    per_user: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge the model in DIR on the users of FILE that were held out from its training.
+
+    FILE must be the data the model was trained on; the stored split is made again.
+    """
+    names = None if metrics is None else [name for name in metrics.split(",") if name]
+    report, split, _ = evaluate_stored(directory, source, metrics=names, part=part, by=by)
+    if per_user is not None:
+        write_per_user(report, per_user)
+    value: dict[str, Any] = {**report.to_json(), "part": part, "protocol": split.to_json()}
+    show(value, f"{part} part, protocol {split.protocol}\n{report}", as_json=as_json)

@@ -1,0 +1,120 @@
+"""`recae`: the group of all commands, and what an error looks like from outside."""
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from recae.errors import RecaeError, ResourceError
+
+# command -> module and attribute; loaded when the command runs, so that `recae --help` is quick
+_COMMANDS = {
+    "data": ("recae.cli.data", "Check, split and fetch interactions."),
+    "train": ("recae.cli.train", "Train a model and write its directory."),
+    "evaluate": ("recae.cli.evaluate", "Judge a stored model on the users held out from it."),
+    "compare": ("recae.cli.compare", "Fit and judge several models on one split."),
+    "recommend": ("recae.cli.recommend", "Write recommendations to a file."),
+    "serve": ("recae.cli.serve", "Answer recommendations over HTTP."),
+    "inspect": ("recae.cli.inspect", "Say what is in a model directory, and whether it is whole."),
+    "demo": ("recae.cli.demo", "The whole chain on the sample data."),
+}
+
+
+class _Group(click.Group):
+    """Commands by name, imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in _COMMANDS.items()])
+
+
+@click.command(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RECAE"},
+)
+@click.version_option(package_name="recae", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:  # noqa: ARG001  # read by `main` from the arguments
+    """Autoencoder recommenders: from a CSV of interactions to recommendations over HTTP.
+
+    Results go to stdout, everything else to stderr. Every option can be given as an environment
+    variable, RECAE_TRAIN_EPOCHS for `recae train --epochs`.
+    """
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that files are closed and locks released."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code of the outcome."""
+    signal.signal(signal.SIGTERM, _terminate)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given or bool(os.environ.get("RECAE_DEBUG"))
+    sys.exit(_run(given, debug=debug))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        outcome = cli.main(arguments, prog_name="recae", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        hint = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
+        return _fail(f"{_one_line(error.format_message())}{hint}", 2)
+    except click.ClickException as error:
+        return _fail(_one_line(error.format_message()), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("stopped", 130)
+    except _Terminated:
+        return _fail("terminated", 143)
+    except RecaeError as error:
+        return _fail(_one_line(str(error)), error.exit_code, debug=debug)
+    except MemoryError:
+        return _fail(
+            "out of memory; use fewer rows, a smaller model or a smaller batch",
+            ResourceError.exit_code,
+            debug=debug,
+        )
+    except BrokenPipeError:
+        # the reader of our stdout is gone; nothing is wrong with us
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", ResourceError.exit_code, debug=debug)
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug, said as such
+        what = f"internal error: {type(error).__name__}: {_one_line(str(error))}"
+        return _fail(f"{what}; this is a bug, --debug shows where", 1, debug=debug)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _fail(message: str, code: int, *, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"recae: error: {message}", err=True)
+    return code
+
+
+def _one_line(text: str) -> str:
+    """`text` without line breaks and control characters, which may come from the input."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

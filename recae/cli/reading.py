@@ -1,0 +1,96 @@
+"""Options of every command that reads interactions, and the reading itself."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from recae.data.interactions import Interactions
+from recae.data.readers import read_interactions
+from recae.experiment import RunConfig, load_config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_READ = (
+    ("--user-col", str, "Column of the user ids: a name, or a position with --no-header."),
+    ("--item-col", str, "Column of the item ids."),
+    ("--rating-col", str, "Column of the ratings."),
+    ("--time-col", str, "Column of the times."),
+    ("--split-col", str, "Column with train, validation or test, for --protocol column."),
+    ("--sep", str, "Separator, of any length; found out when not given."),
+    ("--min-rating", float, "Keep rows rated at least this."),
+    ("--min-user", int, "Keep users with at least this many interactions."),
+    ("--min-item", int, "Keep items with at least this many interactions."),
+    ("--max-bad-rows", float, "Refuse the file above this share (below 1) or count of bad rows."),
+)
+_READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ] + ["header"]
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options that say how interactions are read."""
+    for flag, kind, text in reversed(_READ):
+        command = click.option(flag, type=kind, help=text)(command)
+    command = click.option(
+        "--header/--no-header", default=None, help="Whether the first line names the columns."
+    )(command)
+    command = click.option(
+        "--items", type=click.Path(path_type=Path), help="File with item_id, title, ..."
+    )(command)
+    return click.option(
+        "--rejects", type=click.Path(path_type=Path), help="Write refused rows to this file."
+    )(command)
+
+
+def run_options(command: Command) -> Command:
+    """Add the options that decide a run: config file, settings, protocol, seed."""
+    for option in reversed(
+        (
+            click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings."),
+            click.option(
+                "--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="One setting."
+            ),
+            click.option("--protocol", help="How the data is split: strong, mult-vae, column, ..."),
+            click.option("--held-out-users", type=int, help="Users held out, for each part."),
+            click.option("--split-seed", type=int, help="Seed of the split."),
+            click.option("--seed", type=int, help="Seed of training."),
+            click.option("--metrics", help="Names, comma-separated; ndcg@100,recall@20,..."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def resolve(options: Mapping[str, Any]) -> RunConfig:
+    """The run that the options of a command ask for."""
+    flags: dict[str, Any] = {f"read.{name}": options.get(name) for name in _READ_NAMES}
+    for name in ("model", "protocol", "seed", "metrics"):
+        flags[name] = options.get(name)
+    flags["split.held_out_users"] = options.get("held_out_users")
+    config = load_config(options.get("config"), options.get("settings") or (), flags)
+    seed = options.get("split_seed")
+    if seed is not None:
+        name = "seed" if config.protocol == "mult-vae" else "rng"
+        flags[f"split.{name}"] = seed
+    for name in ("epochs", "device", "precision"):
+        flags[f"{config.model}.{name}"] = options.get(name)
+    return load_config(options.get("config"), options.get("settings") or (), flags)
+
+
+def read(source: str, config: RunConfig, options: Mapping[str, Any]) -> Interactions:
+    """Read `source`, and say on stderr what happened to its rows."""
+    data = read_interactions(
+        source, items=options.get("items"), rejects=options.get("rejects"), **dict(config.read)
+    )
+    if data.report is not None:
+        for notice in data.report.notices:
+            click.echo(f"note: {notice}", err=True)
+        dropped = {reason: d.rows for reason, d in data.report.rows_dropped.items() if d.rows}
+        left_out = ", ".join(f"{rows} {reason}" for reason, rows in dropped.items())
+        click.echo(
+            f"read {data.report.rows_read} rows: {data.report.rows_kept} kept,"
+            f" {data.report.rows_merged} merged{', dropped: ' + left_out if left_out else ''}",
+            err=True,
+        )
+    click.echo(f"{data!r}", err=True)
+    return data

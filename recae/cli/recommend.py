@@ -1,0 +1,239 @@
+"""`recae recommend`."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from scipy.sparse import csr_array
+
+from recae.cli.output import show
+from recae.cli.reading import read, reading_options, resolve
+from recae.data.histories import Histories
+from recae.data.ids import IdMap
+from recae.errors import ConfigError, DataError, shown
+from recae.serving import Bundle, RecommendationService, load_bundle
+from recae.serving.batch import FORMATS, Asked, Done, Format, stream_recommendations, write_recommendations
+from recae.storage import write_json
+
+
+@click.command("recommend")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--users", metavar="FILE|all", help="File with an id a line, or all stored users.")
+@click.option("--user", "one", multiple=True, help="A stored user; repeatable.")
+@click.option("--interactions", metavar="FILE", help="People, with their histories, from a file.")
+@click.option("--history", multiple=True, help="An item of a history given here; repeatable.")
+@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--candidates", type=click.Path(path_type=Path), help="List only items of this file.")
+@click.option("--exclude", type=click.Path(path_type=Path), help="List no items of this file.")
+@click.option("--exclude-seen/--include-seen", default=True, show_default=True)
+@click.option("--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file; - is stdout.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the people, from 1.")
+@click.option("--resume", is_flag=True, help="Keep finished parts, and go on after them.")
+@reading_options
+@click.option("--json", "as_json", is_flag=True, help="Print the counts (or the list) as JSON.")
+def command(
+    directory: Path,
+    users: str | None,
+    one: tuple[str, ...],
+    interactions: str | None,
+    history: tuple[str, ...],
+    k: int,
+    candidates: Path | None,
+    exclude: Path | None,
+    exclude_seen: bool,
+    file_format: Format | None,
+    out: Path | None,
+    shard: str | None,
+    resume: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Recommend items to stored users, to the people of a file, or for a history given here.
+
+    Lists go to a file (-o), a row an item: user_id, item_id, score, rank. A list is shorter than k
+    where fewer items are left, and never holds an item of the history unless --include-seen.
+    """
+    given = [name for name, v in {"--users": users, "--user": one, "--interactions": interactions,
+                                  "--history": history}.items() if v]
+    if len(given) != 1:
+        raise click.UsageError(
+            f"give one of --users, --user, --interactions and --history; got {', '.join(given) or 'none'}"
+        )
+    if history:
+        _one_history(directory, history, k, candidates, exclude, exclude_seen, as_json)
+        return
+    bundle = load_bundle(directory)
+    asked = Asked(
+        bundle.model,
+        bundle.items,
+        k,
+        exclude_seen,
+        _item_file(bundle, candidates),
+        _item_file(bundle, exclude),
+        bundle.version,
+    )
+    if interactions is not None:
+        histories, people = _from_file(bundle, interactions, options)
+    else:
+        histories, people = _stored(bundle, None if users == "all" else _wanted(users, one))
+    if shard is not None:
+        part = _shard(shard, len(people))
+        histories = histories.take(part)
+        people = people.take(np.arange(part.start, part.stop, dtype=np.int64))
+    target = Path("/dev/stdout") if out is None or str(out) == "-" else out
+    chosen = file_format or _format_of(target)
+    if target == Path("/dev/stdout"):
+        _to_stdout(asked, histories, people, chosen)
+        return
+    if shard is not None:
+        target = _part_path(target, shard, chosen)
+    done = write_recommendations(
+        asked, histories, people, target, file_format=chosen, resume=resume
+    )
+    if shard is not None:
+        _finish_shard(target, shard, done)
+    result = {"file": str(target), "users": done.users, "rows": done.rows, "short_lists": done.short}
+    text = f"wrote {target}: {done.users} people, {done.rows} rows, {done.short} lists shorter than {k}"
+    show(result, text, as_json=as_json)
+
+
+def _one_history(
+    directory: Path,
+    history: tuple[str, ...],
+    k: int,
+    candidates: Path | None,
+    exclude: Path | None,
+    exclude_seen: bool,
+    as_json: bool,
+) -> None:
+    service = RecommendationService.open(directory)
+    answer = service.recommend(
+        history=list(history),
+        k=k,
+        exclude_seen=exclude_seen,
+        candidates=None if candidates is None else _lines(candidates),
+        exclude=[] if exclude is None else _lines(exclude),
+    )
+    for warning in answer.warnings:
+        click.echo(f"note: {warning}", err=True)
+    items = [
+        {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
+    ]
+    text = "\n".join(f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items)
+    show(items, text, as_json=as_json)
+
+
+def _stored(bundle: Bundle, wanted: list[str] | None) -> tuple[Histories, IdMap]:
+    if bundle.users is None or bundle.histories is None:
+        raise ConfigError(
+            "the model was stored without users; give --interactions FILE or --history ID"
+        )
+    if wanted is None:
+        return bundle.histories, bundle.users
+    rows = bundle.users.indices_of(wanted)
+    return bundle.histories.take(rows), IdMap(wanted)
+
+
+def _wanted(users: str | None, one: tuple[str, ...]) -> list[str]:
+    ids = list(one) if users is None else _lines(Path(users))
+    if not ids:
+        raise DataError(f"{users} names no user; one id a line is expected")
+    return list(dict.fromkeys(ids))
+
+
+def _from_file(
+    bundle: Bundle, source: str, options: Mapping[str, Any]
+) -> tuple[Histories, IdMap]:
+    """People of a file that need not be known: their rows in the model's items."""
+    config = resolve(options)
+    data = read(source, config, options)
+    known, unknown = bundle.items.split_known(data.items.ids_at(range(data.n_items)))
+    if not len(known):
+        raise DataError(f"{source} has no item that the model knows; ids are compared as text")
+    if unknown:
+        click.echo(
+            f"note: {len(unknown)} items of {source} are not known to the model and left out:"
+            f" {shown(unknown)}",
+            err=True,
+        )
+    inside = set(unknown)
+    kept = [i for i, id_ in enumerate(data.items.ids_at(range(data.n_items))) if id_ not in inside]
+    matrix = data.take_items(np.array(kept, dtype=np.int64)).matrix.tocoo()
+    rows, columns = matrix.coords
+    mapped = csr_array(
+        (matrix.data, (rows, known[columns])), shape=(data.n_users, len(bundle.items))
+    )
+    return Histories(mapped), data.users
+
+
+def _item_file(bundle: Bundle, path: Path | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    known, unknown = bundle.items.split_known(_lines(path))
+    if unknown:
+        click.echo(f"note: {path} names items the model does not know: {shown(unknown)}", err=True)
+    if not len(known):
+        raise DataError(f"{path} names no item that the model knows")
+    return np.unique(known)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 at byte {error.start}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _shard(shard: str, n: int) -> slice:
+    number, parts = _shard_numbers(shard)
+    return slice(n * (number - 1) // parts, n * number // parts)
+
+
+def _shard_numbers(shard: str) -> tuple[int, int]:
+    number, _, parts = shard.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise click.UsageError(f"--shard is {shard!r}; I/N with 1 <= I <= N is accepted")
+    return int(number), int(parts)
+
+
+def _part_path(directory: Path, shard: str, file_format: str) -> Path:
+    number, parts = _shard_numbers(shard)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory / f"part-{number:05d}-of-{parts:05d}.{file_format}"
+
+
+def _finish_shard(path: Path, shard: str, done: Done) -> None:
+    """Count the part; the last of all parts to end adds ``manifest.json`` and ``_SUCCESS``."""
+    number, parts = _shard_numbers(shard)
+    write_json(path.with_name(f".{path.name}.json"), {"users": done.users, "rows": done.rows})
+    counts = {}
+    for i in range(1, parts + 1):
+        name = f"part-{i:05d}-of-{parts:05d}{path.suffix}"
+        about = path.with_name(f".{name}.json")
+        if not (about.exists() and path.with_name(name).exists()):
+            return
+        counts[name] = json.loads(about.read_bytes())
+    write_json(path.with_name("manifest.json"), {"parts": counts})
+    path.with_name("_SUCCESS").touch()
+
+
+def _format_of(path: Path) -> Format:
+    for file_format in FORMATS:
+        if path.suffix == f".{file_format}":
+            return file_format
+    return "csv"
+
+
+def _to_stdout(asked: Asked, histories: Histories, people: IdMap, file_format: Format) -> None:
+    if file_format == "parquet":
+        raise click.UsageError("Parquet does not go to stdout; name a file with -o")
+    stream_recommendations(asked, histories, people, sys.stdout.buffer, file_format=file_format)
+

@@ -1,0 +1,46 @@
+"""`recae serve`."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from recae.serving import RecommendationService
+
+
+@click.command("serve")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option("--max-k", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="File of API keys.")
+@click.option(
+    "--unknown-user", type=click.Choice(["error", "popular"]), default="error", show_default=True
+)
+@click.option("--insecure-no-auth", is_flag=True, help="Listen beyond this machine without keys.")
+def command(
+    directory: Path,
+    host: str,
+    port: int,
+    threads: int,
+    max_k: int,
+    api_key_file: Path | None,
+    unknown_user: Literal["error", "popular"],
+    insecure_no_auth: bool,
+) -> None:
+    """Answer GET /recommend?user=ID from the model directory DIR until stopped."""
+    from recae_api import Settings, create_app, serve
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    service = RecommendationService.open(directory)
+    settings = Settings(max_k=max_k, unknown_user=unknown_user, key_file=api_key_file)
+    serve(
+        create_app(service, settings),
+        host=host,
+        port=port,
+        threads=threads,
+        insecure_no_auth=insecure_no_auth,
+        ready=lambda url: click.echo(f"listening on {url}, docs at {url}/docs", err=True),
+    )

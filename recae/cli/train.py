@@ -1,0 +1,84 @@
+"""`recae train`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recae.cli import progress
+from recae.cli.output import show
+from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.experiment import data_summary, save, train
+from recae.experiment.run import config_of
+
+
+@click.command("train")
+@click.argument("source", metavar="FILE")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Model directory.")
+@click.option("--model", help="Name of the model; mult-vae when not given.")
+@click.option("--epochs", type=int, help="Passes over the training users.")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]))
+@click.option("--threads", type=click.IntRange(1), help="Threads of the CPU.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--user-history/--no-user-history", default=True, help="Store users and histories.")
+@reading_options
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    source: str,
+    out: Path,
+    threads: int | None,
+    resume: bool,
+    user_history: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a model on FILE and write it, as a new version, to the model directory.
+
+    With the default protocol, strong, users are held out to decide when to stop and to be judged
+    by `recae evaluate`. --protocol all trains on everybody.
+    """
+    import torch
+
+    from recae.serving.bundle import ready_to_save
+
+    config = resolve(options)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    ready_to_save(out)
+    data = read(source, config, options)
+    started = time.monotonic()
+    with progress.shown():
+        trained = train(data, config, checkpoint=out / "run", resume=resume)
+    metrics: dict[str, Any] = {}
+    if trained.validation is not None:
+        metrics["validation"] = trained.validation.to_json()
+    version = save(
+        trained.model,
+        out,
+        data=data,
+        split=trained.split,
+        user_history=user_history,
+        metrics=metrics,
+        provenance={
+            "run": config.to_json(),
+            "config": config_of(trained.model),
+            "command": ["recae", *sys.argv[1:]],
+            "fit_s": round(trained.seconds, 3),
+        },
+    )
+    result = {
+        "directory": str(out),
+        "version": version,
+        "model": trained.model.name,
+        "fit_s": round(trained.seconds, 3),
+        "seconds": round(time.monotonic() - started, 3),
+        "data": data_summary(data),
+        "split": trained.split.to_json(),
+        **metrics,
+    }
+    report = "" if trained.validation is None else f"\nvalidation, {trained.validation}"
+    show(result, f"wrote {out}, version {version}{report}", as_json=as_json)

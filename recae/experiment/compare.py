@@ -1,0 +1,214 @@
+"""`compare`: several models on one split, judged on the same held-out users."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+
+from recae.data.split import Split
+from recae.errors import ConfigError, NotFittedError, RequirementError
+from recae.evaluation import DEFAULT_METRICS, Report, evaluate
+from recae.experiment.config import RunConfig
+from recae.experiment.run import config_of, make_model, train_counts
+from recae.ranking.recommender import Recommender
+
+logger = logging.getLogger("recae.compare")
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One model of a comparison.
+
+    Attributes
+    ----------
+    name
+        Unique in the comparison.
+    reports
+        One a training seed; models without a seed have one.
+    config
+        Its hyper-parameters.
+    fit_s
+        Seconds of the fit, mean over seeds; None for a model that came fitted.
+    """
+
+    name: str
+    reports: tuple[Report, ...]
+    config: Mapping[str, object]
+    fit_s: float | None
+
+    def summary(self, metric: str) -> dict[str, float | int | None]:
+        """Mean over users (and seeds), its standard error over users, and the seeds' spread."""
+        figures = [report[metric] for report in self.reports]
+        out = dict(figures[0].to_json())
+        if len(figures) > 1:
+            means = np.array([figure.mean for figure in figures])
+            errors = [figure.se for figure in figures if figure.se is not None]
+            out["mean"] = float(means.mean())
+            out["se"] = float(np.mean(errors)) if errors else None
+            out["seed_sd"] = float(means.std(ddof=1))
+            out["seeds"] = len(figures)
+        return out
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparisonTable:
+    """Models side by side; best first by the first metric.
+
+    Attributes
+    ----------
+    entries
+        The models.
+    metrics
+        Names of the figures.
+    split
+        What they were fitted and judged on.
+    data
+        Counts and fingerprint of the data.
+    """
+
+    entries: tuple[Entry, ...]
+    metrics: tuple[str, ...]
+    split: Split
+    data: Mapping[str, object] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Entry:
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise ConfigError(f"no model {name!r} was compared; there are {self.names()}")
+
+    def names(self) -> list[str]:
+        """Names of the models, best first."""
+        return [entry.name for entry in self.entries]
+
+    def to_json(self) -> dict[str, object]:
+        """Return all figures as JSON values."""
+        models = {
+            entry.name: {metric: entry.summary(metric) for metric in self.metrics}
+            | {"fit_s": entry.fit_s, "config": dict(entry.config)}
+            for entry in self.entries
+        }
+        return {"models": models, "protocol": self.split.to_json(), "data": dict(self.data)}
+
+    def __str__(self) -> str:
+        head = ["model", *self.metrics, "fit s"]
+        rows = [head]
+        for entry in self.entries:
+            cells = [_cell(entry.summary(metric)) for metric in self.metrics]
+            rows.append([entry.name, *cells, "" if entry.fit_s is None else f"{entry.fit_s:.1f}"])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        )
+
+    def require_beat(self, name: str, metric: str) -> None:
+        """Refuse a comparison whose first model is not better than `name`.
+
+        Raises
+        ------
+        RequirementError
+            If no model but `name` has a higher mean of `metric`.
+        """
+        bar = self[name].summary(metric)["mean"]
+        best = self.entries[0]
+        value = best.summary(metric)["mean"]
+        if best.name == name or value is None or bar is None or value <= bar:
+            raise RequirementError(f"no model beats {name}, whose {metric} is {bar}")
+
+
+def _cell(figure: Mapping[str, float | int | None]) -> str:
+    mean, se = figure["mean"], figure["se"]
+    if mean is None:
+        return "-"
+    return f"{mean:.4f}" if se is None else f"{mean:.4f} ± {se:.4f}"
+
+
+def compare(
+    models: Sequence[Recommender | str],
+    split: Split,
+    *,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    config: RunConfig | None = None,
+    seeds: int = 1,
+    data: Mapping[str, object] | None = None,
+) -> ComparisonTable:
+    """Fit what is not fitted, and judge all models on the test part of `split`.
+
+    Parameters
+    ----------
+    models
+        Models, or names of models, which get the options of `config`. A model that is fitted is
+        taken as it is and must know the items of `split`.
+    split
+        With a test part. Its validation part, where there is one, decides when training stops.
+    metrics
+        What to report; the first one orders the result.
+    config
+        Options of the models given by name.
+    seeds
+        Training seeds of each model given by name that has one.
+    data
+        Summary of the data, copied into the result.
+
+    Raises
+    ------
+    ConfigError
+        If the split has no test part, a name occurs twice or `seeds` is below 1.
+    """
+    if split.test is None:
+        raise ConfigError(f"protocol {split.protocol!r} has no test part to compare on")
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}; at least 1 is accepted")
+    config = config or RunConfig()
+    entries: list[Entry] = []
+    for model in models:
+        entry = _entry(model, split, tuple(metrics), config, seeds)
+        if entry.name in {e.name for e in entries}:
+            raise ConfigError(f"model {entry.name!r} is compared twice")
+        entries.append(entry)
+        logger.info("compared", extra={"entry": entry.name})
+    first = metrics[0]
+    entries.sort(key=lambda e: -(e.summary(first)["mean"] or 0.0))
+    return ComparisonTable(tuple(entries), tuple(metrics), split, data or {})
+
+
+def _entry(
+    model: Recommender | str,
+    split: Split,
+    metrics: tuple[str, ...],
+    config: RunConfig,
+    seeds: int,
+) -> Entry:
+    assert split.test is not None
+    popularity = train_counts(split.train)
+    reports = []
+    seconds: list[float] = []
+    if isinstance(model, Recommender):
+        candidates = [model]
+    else:
+        seeded = [make_model(model, config, seed=config.seed + i) for i in range(seeds)]
+        candidates = seeded if hasattr(seeded[0].config, "rng") else seeded[:1]
+    for candidate in candidates:
+        if not _is_fitted(candidate):
+            started = time.monotonic()
+            candidate.fit(split.train, validation=split.validation)
+            seconds.append(time.monotonic() - started)
+        reports.append(evaluate(candidate, split.test, metrics=metrics, popularity=popularity))
+    fit_s = round(sum(seconds) / len(seconds), 3) if seconds else None
+    return Entry(candidates[0].name, tuple(reports), config_of(candidates[0]), fit_s)
+
+
+def _is_fitted(model: Recommender) -> bool:
+    try:
+        return model.n_items > 0
+    except NotFittedError:
+        return False

@@ -1,0 +1,159 @@
+"""`RunConfig`: everything that decides a run, from a TOML file, ``--set`` and flags."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, final
+
+from recae.data.protocols import PROTOCOLS
+from recae.data.readers import ReadOptions
+from recae.errors import ConfigError
+from recae.evaluation import DEFAULT_METRICS
+from recae.models.registry import MODELS
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """A resolved run; saved with the model.
+
+    Attributes
+    ----------
+    model
+        Name of the model that is trained.
+    protocol
+        Name of the split protocol.
+    seed
+        Seed of initial weights, batches and noise.
+    metrics
+        What is reported, first one first.
+    read
+        Options of `recae.data.readers.ReadOptions`.
+    split
+        Options of the protocol.
+    models
+        Options by model name.
+    """
+
+    model: str = "mult-vae"
+    protocol: str = "strong"
+    seed: int = 42
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    read: Mapping[str, Any] = field(default_factory=dict)
+    split: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def options(self, model: str) -> dict[str, Any]:
+        """Options of the model called `model`, the seed of the run included where it has one."""
+        return dict(self.models.get(model, {}))
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON values."""
+        return asdict(self) | {"metrics": list(self.metrics)}
+
+
+def load_config(
+    path: Path | None = None,
+    settings: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Resolve a run: flags over ``--set`` over the TOML file over defaults.
+
+    Parameters
+    ----------
+    path
+        TOML file: top-level ``model``, ``protocol``, ``seed``, ``metrics``; tables ``[read]``,
+        ``[split]`` and one for each model, ``[mult-vae]``, ``[ease]``, ...
+    settings
+        ``TABLE.KEY=VALUE`` or ``KEY=VALUE`` with a TOML value; a bare word is a text.
+    flags
+        Values by dotted name, such as ``{"read.min_rating": 4.0}``; None values are not given.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a name or value is not accepted.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _toml_file(path)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {setting!r} is not of the form TABLE.KEY=VALUE")
+        _put(values, name.strip(), _toml_value(text.strip()), f"--set {setting!r}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _put(values, name, value, name)
+    return _checked(values)
+
+
+def _checked(values: dict[str, Any]) -> RunConfig:
+    top = {"model", "protocol", "seed", "metrics"}
+    tables = {"read", "split", *MODELS}
+    unknown = sorted(set(values) - top - tables)
+    if unknown:
+        raise ConfigError(
+            f"there is no setting {unknown[0]!r}; there are {', '.join(sorted(top))}"
+            f" and the tables {', '.join(sorted(tables))}"
+        )
+    for name in tables & set(values):
+        if not isinstance(values[name], dict):
+            raise ConfigError(f"{name} is {values[name]!r}; a table is expected")
+    protocol = values.get("protocol", "strong")
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    if values.get("model", "mult-vae") not in MODELS:
+        raise ConfigError(f"there is no model {values['model']!r}; there are {', '.join(MODELS)}")
+    seed = values.get("seed", 42)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f"seed is {seed!r}; 0 or above is accepted")
+    for table, kind in (("read", ReadOptions), ("split", PROTOCOLS[protocol])):
+        _check_names(table, values.get(table, {}), kind)
+    metrics = values.get("metrics", DEFAULT_METRICS)
+    if isinstance(metrics, str):
+        metrics = [name for name in metrics.split(",") if name]
+    return RunConfig(
+        model=values.get("model", "mult-vae"),
+        protocol=protocol,
+        seed=seed,
+        metrics=tuple(metrics),
+        read=values.get("read", {}),
+        split=values.get("split", {}),
+        models={name: values[name] for name in MODELS if name in values},
+    )
+
+
+def _check_names(table: str, given: Mapping[str, Any], kind: type[Any]) -> None:
+    assert is_dataclass(kind)
+    known = [option.name for option in fields(kind)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigError(f"{table} has no option {unknown[0]!r}; it accepts {', '.join(known)}")
+
+
+def _toml_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the config {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config {path} is not TOML: {error}") from error
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(values: dict[str, Any], name: str, value: Any, given: str) -> None:
+    *path, last = name.split(".")
+    place = values
+    for part in path:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"{given}: {part!r} is not a table")
+    place[last] = value

@@ -1,0 +1,244 @@
+"""Read, split, fit, evaluate, save: the steps of the command line, and of a script."""
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from recae.data.histories import Histories
+from recae.data.interactions import Interactions
+from recae.data.protocols import split as split_data
+from recae.data.readers import read_interactions
+from recae.data.split import HeldOut, Split
+from recae.errors import ConfigError, DataError
+from recae.evaluation import Report, evaluate
+from recae.experiment.config import RunConfig
+from recae.models.registry import config_class, create
+from recae.ranking.recommender import Recommender
+from recae.serving import RecommendationService, load_bundle, save_bundle
+
+_VERSIONS = ("recae", "torch", "numpy", "scipy", "pyarrow", "implicit")
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A fitted model and what it was fitted on."""
+
+    model: Recommender
+    data: Interactions
+    split: Split
+    validation: Report | None
+    seconds: float
+
+
+def make_model(name: str, config: RunConfig, *, seed: int | None = None) -> Recommender:
+    """Unfitted model called `name` with the options of `config`.
+
+    The seed of the run is the model's `rng`, unless its options say otherwise.
+    """
+    options = config.options(name)
+    if "rng" in {f.name for f in _fields(config_class(name))}:
+        options.setdefault("rng", config.seed if seed is None else seed)
+    return create(name, options)
+
+
+def _fields(kind: Any) -> tuple[Any, ...]:
+    return tuple(kind.__dataclass_fields__.values())
+
+
+def make_split(data: Interactions, config: RunConfig) -> Split:
+    """Split of `data` that `config` asks for."""
+    return split_data(data, config.protocol, **dict(config.split))
+
+
+def train(
+    data: Interactions,
+    config: RunConfig,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Trained:
+    """Split `data` and fit the model of `config` on the training part.
+
+    The test part is not looked at; the validation part, where there is one, decides when to stop
+    and is reported.
+    """
+    split = make_split(data, config)
+    model = make_model(config.model, config)
+    started = time.monotonic()
+    model.fit(split.train, validation=split.validation, checkpoint=checkpoint, resume=resume)
+    seconds = time.monotonic() - started
+    report = None
+    if split.validation is not None:
+        report = evaluate(
+            model,
+            split.validation,
+            metrics=config.metrics,
+            popularity=train_counts(split.train),
+        )
+    return Trained(model, data, split, report, seconds)
+
+
+def train_counts(train: Interactions) -> np.ndarray:
+    """Training interactions of each item, int64, shape ``(items,)``."""
+    return np.bincount(train.matrix.indices, minlength=train.n_items).astype(np.int64)
+
+
+def save(
+    model: Recommender,
+    directory: str | Path,
+    *,
+    data: Interactions,
+    split: Split | None = None,
+    user_history: bool = True,
+    metrics: Mapping[str, object] | None = None,
+    provenance: Mapping[str, object] | None = None,
+) -> str:
+    """Write `model` as a new version of the model directory and point to it.
+
+    Parameters
+    ----------
+    model
+        Fitted on `data`, or on the training part of `split`.
+    directory
+        Made if it is not there.
+    data
+        Whose users can be asked for by id afterwards: all of them, those held out included.
+    split
+        The split it was fitted on, stored so that `evaluate` can make it again.
+    user_history
+        Store users and their histories. Without them the directory holds no personal data, and
+        histories come with each request.
+    metrics, provenance
+        Stored as they are.
+
+    Returns
+    -------
+    The version id.
+    """
+    trained_on = data if split is None else split.train
+    if model.n_items != trained_on.n_items:
+        raise DataError(
+            f"the model knows {model.n_items} items; the data has {trained_on.n_items}:"
+            " give the split it was fitted on"
+        )
+    histories = _known_histories(data, trained_on)
+    return save_bundle(
+        directory,
+        model,
+        items=trained_on.items,
+        item_table=trained_on.item_table,
+        users=data.users if user_history else None,
+        histories=histories if user_history else None,
+        popularity=train_counts(trained_on),
+        split=None if split is None else split.to_json(),
+        metrics=metrics,
+        provenance={**_provenance(data), **(provenance or {})},
+    )
+
+
+def _known_histories(data: Interactions, trained_on: Interactions) -> Histories:
+    """Histories of all users of `data`, in the items of `trained_on`."""
+    if data.items == trained_on.items:
+        return data.histories()
+    return data.take_items(data.items.indices_of(trained_on.items.ids_at(range(trained_on.n_items)))).histories()
+
+
+def load(directory: str | Path) -> RecommendationService:
+    """Open a model directory: a service with ids in and ids out.
+
+    Raises
+    ------
+    BundleError
+        If it is missing, damaged or written by a newer version.
+    """
+    return RecommendationService.open(directory)
+
+
+def evaluate_stored(
+    directory: str | Path,
+    source: Any,
+    *,
+    metrics: Sequence[str] | None = None,
+    part: str = "test",
+    by: Sequence[str] = (),
+) -> tuple[Report, Split, Interactions]:
+    """Judge a stored model on the held-out users of the split it was trained with.
+
+    Reads `source` as it was read for training, makes the stored split again, and refuses when the
+    data or the split is another.
+
+    Raises
+    ------
+    DataError
+        If the data has another fingerprint than the training data, or there is no such part.
+    ConfigError
+        If the model was stored without a split.
+    """
+    bundle = load_bundle(directory)
+    if bundle.split is None:
+        raise ConfigError(f"the model in {directory} was stored without a split; train it again")
+    stored: Mapping[str, Any] = bundle.split
+    run: Mapping[str, Any] = bundle.provenance.get("run", {})
+    data = read_interactions(source, **run.get("read", {}))
+    found = data.fingerprint()
+    if found != stored["fingerprint"]:
+        raise DataError(
+            f"{source} is not the data the model was trained on (fingerprint {found[:12]},"
+            f" trained on {stored['fingerprint'][:12]}): a split of other data would show the"
+            " model what it has seen; train again or give the original file"
+        )
+    split = split_data(data, stored["protocol"], **stored["options"])
+    held_out: HeldOut | None = getattr(split, part)
+    if held_out is None:
+        raise ConfigError(f"protocol {split.protocol!r} has no {part} part to evaluate on")
+    if split.train.items != bundle.items:
+        raise DataError("the split made again has other items than the model: a newer protocol?")
+    report = evaluate(
+        bundle.model,
+        held_out,
+        metrics=metrics or run.get("metrics") or ("ndcg@100", "recall@20", "recall@50"),
+        popularity=train_counts(split.train),
+        by=by,
+    )
+    return report, split, data
+
+
+def _provenance(data: Interactions) -> dict[str, object]:
+    import torch
+
+    return {
+        "data": data_summary(data),
+        "versions": {name: version(name) for name in _VERSIONS},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def data_summary(data: Interactions) -> dict[str, object]:
+    """Counts and fingerprint of `data`, with its read report, as JSON values."""
+    return {
+        "users": data.n_users,
+        "items": data.n_items,
+        "interactions": int(data.matrix.nnz),
+        "fingerprint": data.fingerprint(),
+        "report": None if data.report is None else data.report.to_json(),
+    }
+
+
+def with_seed(config: RunConfig, seed: int) -> RunConfig:
+    """Return `config` with another seed."""
+    return replace(config, seed=seed)
+
+
+def config_of(model: Recommender) -> dict[str, object]:
+    """Hyper-parameters of `model`, as JSON values."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(model.config).items()}

@@ -1,0 +1,298 @@
+"""Recommendations for many people to a file: streamed, in constant memory, resumable.
+
+People come as histories in index space; a chunk of them at a time is ranked, turned into an Arrow
+table and written. What stands on disk under the final name is always whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from jaxtyping import Int64
+
+from recae.data.histories import Histories
+from recae.data.ids import IdMap
+from recae.errors import ConfigError
+from recae.ranking.recommender import Recommender
+from recae.ranking.topk import TopK
+from recae.storage import atomic_file, write_json
+
+Format = Literal["csv", "parquet", "jsonl"]
+FORMATS: tuple[Format, ...] = ("csv", "parquet", "jsonl")
+
+_CHUNK = 4096  # people ranked and written at once
+_PART = 65_536  # people of a part, the unit of resuming
+_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.large_string()),
+        ("item_id", pa.large_string()),
+        ("score", pa.float32()),
+        ("rank", pa.int32()),
+    ]
+)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What is asked for everybody.
+
+    Attributes
+    ----------
+    model
+        A fitted model.
+    items
+        Its item ids.
+    k
+        Length of the lists.
+    exclude_seen
+        Leave out the items of the history.
+    candidates, exclude
+        Item indices that alone may, or may not, be listed.
+    version
+        Of the model; parts of another version are not resumed.
+    """
+
+    model: Recommender
+    items: IdMap
+    k: int
+    exclude_seen: bool = True
+    candidates: Int64[np.ndarray, " c"] | None = None
+    exclude: Int64[np.ndarray, " e"] | None = None
+    version: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was written: people, rows, and people whose list is shorter than `k`."""
+
+    users: int
+    rows: int
+    short: int
+
+    def __add__(self, other: "Done") -> "Done":
+        return Done(self.users + other.users, self.rows + other.rows, self.short + other.short)
+
+
+def write_recommendations(
+    asked: Asked,
+    histories: Histories,
+    users: IdMap,
+    path: Path,
+    *,
+    file_format: Format,
+    resume: bool = False,
+) -> Done:
+    """Write the lists of all `users` to `path`, which appears whole or not at all.
+
+    Parameters
+    ----------
+    asked
+        The model and what is asked of it.
+    histories, users
+        Who asks: a history a row, and the ids of the rows.
+    path
+        The file. With `resume`, finished parts are kept in ``PATH.parts`` until it is written, and
+        a later call with the same question goes on after them.
+    file_format
+        ``"csv"`` and ``"parquet"``: ``user_id, item_id, score, rank``, a row an item, ranks from 1;
+        ``"jsonl"``: a line a person.
+    resume
+        Go on after the parts of an interrupted call.
+
+    Raises
+    ------
+    ConfigError
+        If the parts belong to another question.
+    ResourceError
+        If the disk is full.
+    """
+    if not resume:
+        with atomic_file(path) as file, _Writer(file, file_format) as writer:
+            return _write(asked, histories, users, slice(0, len(users)), writer)
+    parts = _Parts(path, file_format, _question(asked, histories, users, file_format))
+    total = Done(0, 0, 0)
+    for start in range(0, len(users), _PART):
+        people = slice(start, min(len(users), start + _PART))
+        total += parts.done(people) or parts.write(asked, histories, users, people)
+    parts.join()
+    return total
+
+
+def stream_recommendations(
+    asked: Asked, histories: Histories, users: IdMap, file: Any, *, file_format: Format
+) -> Done:
+    """Write the lists of all `users` to an open binary file, a standard output say."""
+    with _Writer(file, file_format) as writer:
+        return _write(asked, histories, users, slice(0, len(users)), writer)
+
+
+def ranked_chunks(
+    asked: Asked, histories: Histories, people: slice
+) -> Iterator[tuple[slice, TopK]]:
+    """Lists of `people`, a chunk at a time."""
+    for start in range(people.start, people.stop, _CHUNK):
+        rows = slice(start, min(people.stop, start + _CHUNK))
+        yield (
+            rows,
+            asked.model.recommend(
+                histories.take(rows),
+                k=asked.k,
+                exclude_seen=asked.exclude_seen,
+                candidates=asked.candidates,
+                exclude=asked.exclude,
+            ),
+        )
+
+
+def list_table(top: TopK, users: IdMap, rows: slice, items: IdMap) -> pa.Table:
+    """Table of `_SCHEMA`, a row an item, without the padding of short lists."""
+    there = top.items >= 0
+    user, place = np.nonzero(there)
+    return pa.table(
+        [
+            users.to_arrow().slice(rows.start, rows.stop - rows.start).take(pa.array(user)),
+            items.to_arrow().take(pa.array(top.items[there])),
+            pa.array(top.scores[there]),
+            pa.array((place + 1).astype(np.int32)),
+        ],
+        schema=_SCHEMA,
+    )
+
+
+def _write(
+    asked: Asked, histories: Histories, users: IdMap, people: slice, writer: "_Writer"
+) -> Done:
+    total = Done(0, 0, 0)
+    for rows, top in ranked_chunks(asked, histories, people):
+        lengths = (top.items >= 0).sum(axis=1)
+        writer.write(list_table(top, users, rows, asked.items), users, rows, lengths)
+        short = int((lengths < asked.k).sum())
+        total += Done(rows.stop - rows.start, int(lengths.sum()), short)
+    return total
+
+
+@final
+class _Writer:
+    """Appends chunks of lists to an open file in one of the formats."""
+
+    def __init__(self, file: Any, file_format: Format, *, header: bool = True) -> None:
+        self._file = file
+        self._format = file_format
+        self._header = header
+        self._stack = ExitStack()
+        self._arrow: Any = None
+
+    def __enter__(self) -> "_Writer":
+        if self._format == "parquet":
+            self._arrow = pa.parquet.ParquetWriter(self._file, _SCHEMA, compression="zstd")
+        elif self._format == "csv":
+            if self._header:
+                self._file.write(b"user_id,item_id,score,rank\n")
+            options = pa.csv.WriteOptions(include_header=False, quoting_style="needed")
+            self._arrow = pa.csv.CSVWriter(self._file, _SCHEMA, write_options=options)
+        if self._arrow is not None:
+            self._stack.enter_context(self._arrow)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def write(
+        self, table: pa.Table, users: IdMap, rows: slice, lengths: Int64[np.ndarray, " users"]
+    ) -> None:
+        if self._arrow is not None:
+            self._arrow.write_table(table)
+            return
+        items, scores = table["item_id"].to_pylist(), table["score"].to_pylist()
+        stops = np.cumsum(lengths).tolist()
+        starts = [0, *stops[:-1]]
+        for user, start, stop in zip(
+            users.ids_at(range(rows.start, rows.stop)), starts, stops, strict=True
+        ):
+            listed = [
+                {"item_id": item, "score": score}
+                for item, score in zip(items[start:stop], scores[start:stop], strict=True)
+            ]
+            line = json.dumps({"user_id": user, "items": listed}, ensure_ascii=False)
+            self._file.write(line.encode() + b"\n")
+
+
+def _question(
+    asked: Asked, histories: Histories, users: IdMap, file_format: Format
+) -> dict[str, object]:
+    digest = hashlib.sha256()
+    digest.update("\n".join(users.ids_at(range(len(users)))).encode())
+    for array in (
+        histories.matrix.indptr,
+        histories.matrix.indices,
+        asked.candidates,
+        asked.exclude,
+    ):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    return {
+        "model": asked.version,
+        "k": asked.k,
+        "exclude_seen": asked.exclude_seen,
+        "format": file_format,
+        "people_sha256": digest.hexdigest(),
+    }
+
+
+@final
+class _Parts:
+    """Finished parts of an output, beside it, and the question they answer."""
+
+    def __init__(self, path: Path, file_format: Format, question: dict[str, object]) -> None:
+        self._path = path
+        self._format = file_format
+        self._directory = path.with_name(path.name + ".parts")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        about = self._directory / "question.json"
+        if about.exists() and json.loads(about.read_bytes()) != question:
+            raise ConfigError(
+                f"{self._directory} holds parts of another question: remove it, or repeat the"
+                " options it was started with"
+            )
+        write_json(about, question)
+
+    def _files(self, people: slice) -> tuple[Path, Path]:
+        part = self._directory / f"part-{people.start:012d}"
+        return part, part.with_suffix(".json")
+
+    def done(self, people: slice) -> Done | None:
+        """Counts of a part that is there already."""
+        _, about = self._files(people)
+        return Done(**json.loads(about.read_bytes())) if about.exists() else None
+
+    def write(self, asked: Asked, histories: Histories, users: IdMap, people: slice) -> Done:
+        part, about = self._files(people)
+        with atomic_file(part) as file, _Writer(file, self._format, header=False) as writer:
+            done = _write(asked, histories, users, people, writer)
+        write_json(about, {"users": done.users, "rows": done.rows, "short": done.short})
+        return done
+
+    def join(self) -> None:
+        """Put the parts together under the final name, and remove them."""
+        parts = sorted(self._directory.glob("part-*[0-9]"))
+        with atomic_file(self._path) as file, _Writer(file, self._format) as writer:
+            for part in parts:
+                if self._format == "parquet":
+                    source = pa.parquet.ParquetFile(part)
+                    for batch in source.iter_batches():
+                        writer._arrow.write_batch(batch)
+                else:
+                    with part.open("rb") as read:
+                        while block := read.read(1 << 20):
+                            file.write(block)
+        for left in self._directory.iterdir():
+            left.unlink()
+        self._directory.rmdir()
