@@ -6,6 +6,7 @@
     ├── ConfigError (ValueError)        2   an option, parameter or call that is not accepted
     ├── DataError (ValueError)          3   input data that is refused
     │   └── UnknownIdError (LookupError)    an id that the data or the model does not know
+    │       └── NoKnownItemError            a history of which the model knows no item
     ├── NotFittedError (RuntimeError)   4   a model asked before it was fitted
     ├── BundleError (RuntimeError)      4   a model directory that is missing, damaged or too new
     ├── ResourceError (RuntimeError)    5   disk, memory or device
@@ -40,6 +41,10 @@ class DataError(RecaeError, ValueError):
 
 class UnknownIdError(DataError, LookupError):
     """An id that the data or the model does not know."""
+
+
+class NoKnownItemError(UnknownIdError):
+    """A history of which the model knows no item."""
 
 
 class NotFittedError(RecaeError, RuntimeError):

@@ -9,10 +9,16 @@ from recae.serving.bundle import (
     ready_to_save,
     verify,
 )
+from recae.serving.recommendations import Recommendations, Request, ScoredItem
 from recae.serving.save import save_bundle
+from recae.serving.service import RecommendationService
 
 __all__ = [
     "Bundle",
+    "RecommendationService",
+    "Recommendations",
+    "Request",
+    "ScoredItem",
     "Version",
     "current_version",
     "list_versions",

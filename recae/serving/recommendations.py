@@ -1,0 +1,95 @@
+"""What a service is asked and what it answers: ids in, ids out."""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+Fallback = Literal["none", "popular"]
+Source = Literal["model", "fold_in", "popularity"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One question; either `user` or `history` is given.
+
+    Attributes
+    ----------
+    user
+        Id of somebody whose history was stored with the model.
+    history
+        Item ids, oldest first, of anybody.
+    k
+        Length of the list, at least 1.
+    exclude_seen
+        Leave out the items of the history.
+    exclude
+        Item ids that may not be listed.
+    candidates
+        Item ids that alone may be listed; None for all.
+    fallback
+        What to answer when the model knows nothing about who asks: an error, or what most people
+        chose.
+    """
+
+    user: str | None = None
+    history: tuple[str, ...] | None = None
+    k: int = 10
+    exclude_seen: bool = True
+    exclude: tuple[str, ...] = ()
+    candidates: tuple[str, ...] | None = None
+    fallback: Fallback = "none"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """One place of a list.
+
+    Attributes
+    ----------
+    item
+        Id.
+    rank
+        From 1.
+    score
+        Higher is better; comparable inside one list only. With source ``"popularity"`` the number
+        of training interactions.
+    title
+        Where the items have titles.
+    """
+
+    item: str
+    rank: int
+    score: float
+    title: str | None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendations:
+    """One answer.
+
+    Attributes
+    ----------
+    user
+        The id that was asked for, None when a history was given.
+    source
+        ``"model"`` for the stored history of a known user, ``"fold_in"`` for a history that was
+        sent, ``"popularity"`` for the fallback.
+    complete
+        Whether the list has the length that was asked for.
+    items
+        Best first; never padded.
+    warnings
+        What was asked but could not be followed, ids that are not known above all.
+    model_name, model_version
+        Who answered.
+    """
+
+    user: str | None
+    source: Source
+    complete: bool
+    items: tuple[ScoredItem, ...]
+    warnings: tuple[str, ...]
+    model_name: str
+    model_version: str

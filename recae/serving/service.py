@@ -1,0 +1,216 @@
+"""`RecommendationService`: recommendations from a model directory, with ids in and ids out."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self, final
+
+import numpy as np
+
+from recae.errors import ConfigError, DataError
+from recae.serving.bundle import Bundle, current_version, load_bundle
+from recae.serving.recommendations import Fallback, Recommendations, Request
+from recae.serving.snapshot import Snapshot, texts
+
+_ROWS = 1024  # people asked for at once by `recommend_all`
+
+
+@final
+class RecommendationService:
+    """Answers from one version of a model at a time; safe to share between threads.
+
+    Every answer comes from one version as a whole, also while `reload` replaces it.
+
+    Parameters
+    ----------
+    bundle
+        A loaded version. `open` also remembers the directory, so that `reload` can follow it.
+
+    Examples
+    --------
+    >>> films = RecommendationService.open("models/films")  # doctest: +SKIP
+    >>> films.recommend(history=["m12", "m99"], k=10)  # doctest: +SKIP
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._snapshot = Snapshot(bundle)
+        self._directory: Path | None = None
+        self._reloading = threading.Lock()
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Self:
+        """Service of the current version of a model directory.
+
+        Raises
+        ------
+        BundleError
+            If it is missing, damaged or written by a newer version of the package.
+        """
+        self = cls(load_bundle(directory))
+        self._directory = Path(directory)
+        return self
+
+    @property
+    def bundle(self) -> Bundle:
+        """The version that answers now."""
+        return self._snapshot.bundle
+
+    @property
+    def version(self) -> str:
+        """Id of the version that answers now."""
+        return self.bundle.version
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model that answers now."""
+        return self.bundle.model.name
+
+    @property
+    def n_items(self) -> int:
+        """Number of items that can be recommended."""
+        return len(self.bundle.items)
+
+    @property
+    def n_users(self) -> int:
+        """Number of people whose history is stored."""
+        return 0 if self.bundle.users is None else len(self.bundle.users)
+
+    def reload(self) -> bool:
+        """Change to the version that the directory points to now, and say whether it is another.
+
+        Requests go on meanwhile. Reloads happen one after the other.
+
+        Raises
+        ------
+        BundleError
+            If the new version is missing, damaged or too new; the one before goes on answering.
+        ConfigError
+            If the service was not made by `open`.
+        """
+        if self._directory is None:
+            raise ConfigError("this service was made from a bundle; one made by open can reload")
+        with self._reloading:
+            if current_version(self._directory) == self.version:
+                return False
+            self._snapshot = Snapshot(load_bundle(self._directory))
+            return True
+
+    def recommend(
+        self,
+        *,
+        user: str | None = None,
+        history: Sequence[str] | None = None,
+        k: int = 10,
+        exclude_seen: bool = True,
+        exclude: Sequence[str] = (),
+        candidates: Sequence[str] | None = None,
+        fallback: Fallback = "none",
+    ) -> Recommendations:
+        """Return the best items for a known user or for any history; parameters as in `Request`.
+
+        An id of `history`, `exclude` or `candidates` that is not known is left out and told in the
+        warnings.
+
+        Raises
+        ------
+        UnknownIdError
+            If the user is not known and there is no fallback.
+        NoKnownItemError
+            If no item of a history is known and there is no fallback.
+        ConfigError
+            If not exactly one of `user` and `history` is given, or a value is not accepted.
+        """
+        request = Request(
+            user=user,
+            history=None if history is None else texts("history", history),
+            k=k,
+            exclude_seen=exclude_seen,
+            exclude=texts("exclude", exclude),
+            candidates=None if candidates is None else texts("candidates", candidates),
+            fallback=fallback,
+        )
+        return self.recommend_many([request])[0]
+
+    def recommend_many(self, requests: Sequence[Request]) -> list[Recommendations]:
+        """Answer all of `requests`, by as few calls of the model as their options allow.
+
+        Raises
+        ------
+        UnknownIdError, ConfigError
+            As `recommend`, for the first request that has no answer.
+        """
+        return _answered(self._snapshot, requests)
+
+    def answer_many(self, requests: Sequence[Request]) -> list[Recommendations | DataError]:
+        """Return, for each of `requests`, its answer or the error that `recommend` would raise.
+
+        Raises
+        ------
+        ConfigError
+            If a request is not accepted, whoever asks.
+        """
+        return self._snapshot.answers(requests)
+
+    def recommend_all(
+        self,
+        users: Sequence[str] | None = None,
+        *,
+        k: int = 10,
+        exclude_seen: bool = True,
+        exclude: Sequence[str] = (),
+        candidates: Sequence[str] | None = None,
+    ) -> Iterator[list[Recommendations]]:
+        """Answers for `users`, or for everybody whose history is stored, a chunk at a time.
+
+        All come from the version that answers when the iteration starts.
+
+        Raises
+        ------
+        UnknownIdError
+            If one of the users is not known, before anything is answered.
+        ConfigError
+            As `recommend`, and if the model was saved without people.
+        """
+        snapshot = self._snapshot
+        if snapshot.bundle.users is None:
+            raise ConfigError("this model was saved without people; give histories")
+        asked = snapshot.users.ids_at(range(len(snapshot.users)))
+        if users is not None:
+            asked = list(texts("users", users))
+            snapshot.users.indices_of(asked)
+        shared = Request(
+            user="",
+            k=k,
+            exclude_seen=exclude_seen,
+            exclude=texts("exclude", exclude),
+            candidates=None if candidates is None else texts("candidates", candidates),
+        )
+        for start in range(0, len(asked), _ROWS):
+            yield _answered(
+                snapshot,
+                [replace(shared, user=user) for user in asked[start : start + _ROWS]],
+            )
+
+    def history(self, user: str) -> list[str]:
+        """Return the stored history of `user`: item ids, oldest first where the order is known.
+
+        Raises
+        ------
+        UnknownIdError
+            If the user is not known.
+        """
+        snapshot = self._snapshot
+        row = snapshot.stored([snapshot.row_of(user)])
+        oldest_first = slice(None) if row.order is None else np.argsort(row.order)
+        return snapshot.bundle.items.ids_at(row.matrix.indices[oldest_first])
+
+
+def _answered(snapshot: Snapshot, requests: Sequence[Request]) -> list[Recommendations]:
+    """Answers to all of `requests`, or the first error."""
+    answers = []
+    for answer in snapshot.answers(requests):
+        if isinstance(answer, DataError):
+            raise answer
+        answers.append(answer)
+    return answers

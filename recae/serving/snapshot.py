@@ -1,0 +1,256 @@
+"""One version of a model, answering: what a service swaps as a whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final, get_args
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from recae.data.histories import Histories
+from recae.data.ids import IdMap
+from recae.errors import ConfigError, DataError, NoKnownItemError, UnknownIdError, shown
+from recae.serving.bundle import Bundle
+from recae.serving.hints import Hints
+from recae.serving.recommendations import Fallback, Recommendations, Request, ScoredItem, Source
+
+_SHOWN_CHARACTERS = 80
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A `Request` in index space.
+
+    Attributes
+    ----------
+    request
+        What was asked.
+    source
+        Who will answer.
+    row
+        Row of the stored history, where `source` is ``"model"``.
+    history, exclude
+        Known items, in the order given.
+    candidates
+        Known items, or None for all.
+    warnings
+        What could not be followed.
+    """
+
+    request: Request
+    source: Source
+    row: int
+    history: Int64[np.ndarray, " h"]
+    exclude: Int64[np.ndarray, " e"]
+    candidates: Int64[np.ndarray, " c"] | None
+    warnings: tuple[str, ...]
+
+
+@final
+class Snapshot:
+    """A `Bundle` and what is computed once to answer from it. Immutable."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.users = IdMap() if bundle.users is None else bundle.users
+        self._user_hints = Hints(self.users)
+        self._item_hints = Hints(bundle.items)
+        self._by_popularity = np.argsort(-bundle.popularity, kind="stable")
+        for ids in (self.users, bundle.items):
+            "" in ids  # noqa: B015  # builds the look-up now, not during the first request
+
+    def row_of(self, user: str) -> int:
+        """Row of the stored history of `user`.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is none.
+        """
+        if user in self.users:
+            return int(self.users.indices_of([user])[0])
+        if self.bundle.users is None:
+            raise UnknownIdError(
+                f"user {brief(user)!r} is not known: this model was saved without people;"
+                " give a history"
+            )
+        raise UnknownIdError(
+            f"user {brief(user)!r} is not known, {len(self.users)} users are"
+            f"{self._user_hints.of(user)}"
+        )
+
+    def stored(self, rows: Sequence[int]) -> Histories:
+        """Stored histories of `rows`."""
+        assert self.bundle.histories is not None
+        return self.bundle.histories.take(np.array(rows, dtype=np.int64))
+
+    def answers(self, requests: Sequence[Request]) -> list[Recommendations | DataError]:
+        """Return, for each of `requests`, its answer or why there is none.
+
+        Raises
+        ------
+        ConfigError
+            If a request is not accepted, whoever asks.
+        """
+        answers: list[Recommendations | DataError | None] = [None] * len(requests)
+        groups: dict[tuple[object, ...], list[tuple[int, Question]]] = {}
+        for place, request in enumerate(requests):
+            try:
+                question = self._question(request)
+            except DataError as error:
+                answers[place] = error
+                continue
+            if question.source == "popularity":
+                answers[place] = self._popular(question)
+            else:
+                key = (question.source, request.exclude_seen, request.candidates)
+                groups.setdefault(key, []).append((place, question))
+        for group in groups.values():
+            ranked = self._ranked([question for _, question in group])
+            for (place, _), answer in zip(group, ranked, strict=True):
+                answers[place] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _question(self, request: Request) -> Question:
+        """Look up the ids of `request`; refuse it where nothing is known and there is no fallback."""
+        _check(request)
+        warnings: list[str] = []
+        exclude = self._known("exclude", request.exclude, warnings)
+        candidates = None
+        if request.candidates is not None:
+            candidates = self._known("candidates", request.candidates, warnings)
+        history, row = np.zeros(0, dtype=np.int64), -1
+        source: Source = "model" if request.history is None else "fold_in"
+        try:
+            if request.user is not None:
+                row = self.row_of(request.user)
+                empty = not len(self.stored([row]).matrix.indices)
+            else:
+                history = self._folded_in(request.history or (), warnings)
+                empty = not len(history)
+        except UnknownIdError as error:
+            if request.fallback == "none":
+                raise
+            source = "popularity"
+            warnings.append(f"{error}; these are the most popular items")
+        else:
+            if empty:
+                source = source if request.fallback == "none" else "popularity"
+                warnings.append("the history is empty; the list is the same for everybody")
+        return Question(request, source, row, history, exclude, candidates, tuple(warnings))
+
+    def _folded_in(self, ids: Sequence[str], warnings: list[str]) -> Int64[np.ndarray, " h"]:
+        known = self._known("history", ids, warnings)
+        if ids and not len(known):
+            raise NoKnownItemError(
+                f"no item of the history is known: {_brief_list(ids)};"
+                f" {len(self.bundle.items)} items are{self._item_hints.of(ids[0])}"
+            )
+        return known
+
+    def _known(
+        self, name: str, ids: Sequence[str], warnings: list[str]
+    ) -> Int64[np.ndarray, " known"]:
+        known, unknown = self.bundle.items.split_known(ids)
+        if unknown:
+            warnings.append(
+                f"{len(unknown)} of {len(ids)} ids of {name} are not known: {_brief_list(unknown)}"
+            )
+        return known
+
+    def _popular(self, question: Question) -> Recommendations:
+        """Answer with what most people chose; ties go to the smaller item index."""
+        allowed = np.full(len(self.bundle.items), question.candidates is None)
+        if question.candidates is not None:
+            allowed[question.candidates] = True
+        allowed[question.exclude] = False
+        if question.request.exclude_seen:
+            allowed[question.history] = False
+        items = self._by_popularity[allowed[self._by_popularity]][: question.request.k]
+        return self._answer(question, items, self.bundle.popularity[items].astype(np.float32))
+
+    def _ranked(self, questions: Sequence[Question]) -> list[Recommendations]:
+        """Answer questions that agree in source, seen items and candidates, by one call."""
+        first, n_items = questions[0], len(self.bundle.items)
+        if first.source == "model":
+            histories = self.stored([question.row for question in questions])
+        else:
+            histories = Histories.from_lists(
+                [question.history.tolist() for question in questions], n_items=n_items
+            )
+        exclude = None
+        if any(len(question.exclude) for question in questions):
+            exclude = Histories.from_lists(
+                [question.exclude.tolist() for question in questions], n_items=n_items
+            )
+        top = self.bundle.model.recommend(
+            histories,
+            k=min(n_items, max(question.request.k for question in questions)),
+            exclude_seen=first.request.exclude_seen,
+            candidates=first.candidates,
+            exclude=exclude,
+        )
+        answers = []
+        for question, items, scores in zip(questions, top.items, top.scores, strict=True):
+            length = min(question.request.k, int((items >= 0).sum()))
+            answers.append(self._answer(question, items[:length], scores[:length]))
+        return answers
+
+    def _answer(
+        self,
+        question: Question,
+        items: Int64[np.ndarray, " listed"],
+        scores: Float32[np.ndarray, " listed"],
+    ) -> Recommendations:
+        titles = self.bundle.titles
+        ids = self.bundle.items.ids_at(items)
+        listed = [
+            ScoredItem(id_, rank, score, None if titles is None else titles[item])
+            for rank, (id_, item, score) in enumerate(
+                zip(ids, items.tolist(), scores.tolist(), strict=True), start=1
+            )
+        ]
+        return Recommendations(
+            user=question.request.user,
+            source=question.source,
+            complete=len(listed) == question.request.k,
+            items=tuple(listed),
+            warnings=question.warnings,
+            model_name=self.bundle.model.name,
+            model_version=self.bundle.version,
+        )
+
+
+def _check(request: Request) -> None:
+    if (request.user is None) == (request.history is None):
+        raise ConfigError("exactly one of user and history is accepted")
+    if isinstance(request.k, bool) or not isinstance(request.k, int) or request.k < 1:
+        raise ConfigError(f"k is {request.k!r}; whole numbers from 1 are accepted")
+    if request.fallback not in get_args(Fallback):
+        raise ConfigError(f"fallback is {request.fallback!r}; none and popular are accepted")
+
+
+def texts(name: str, ids: Sequence[str]) -> tuple[str, ...]:
+    """`ids` as a tuple of texts.
+
+    Raises
+    ------
+    ConfigError
+        If it is one text, not several, or holds something else.
+    """
+    if isinstance(ids, str):
+        raise ConfigError(f"{name} is the text {brief(ids)!r}; a list of ids is accepted")
+    others = [id_ for id_ in ids if not isinstance(id_, str)]
+    if others:
+        raise ConfigError(f"{name} holds {shown(others)}; ids are texts")
+    return tuple(ids)
+
+
+def brief(id_: str) -> str:
+    """`id_`, cut where it is too long to be shown."""
+    return id_ if len(id_) <= _SHOWN_CHARACTERS else f"{id_[:_SHOWN_CHARACTERS]}…"
+
+
+def _brief_list(ids: Sequence[str]) -> str:
+    return shown([brief(id_) for id_ in ids])
