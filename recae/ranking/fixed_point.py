@@ -27,11 +27,14 @@ def weights_on_grid(
     Returns
     -------
     Float32 tensor of the same shape; the error of an entry is at most ``2**-bits`` of the largest.
+    Rounding the result again changes nothing.
     """
     largest = float(weights.abs().max()) if weights.numel() else 0.0
     if largest == 0.0:
         return weights.to(torch.float32)
     step = 2.0 ** (math.frexp(largest)[1] - bits)
+    if round(largest / step) == 2**bits:  # the largest entry rounds up to a power of two
+        step *= 2
     return ((weights.to(torch.float64) / step).round() * step).to(torch.float32)
 
 
