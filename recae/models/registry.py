@@ -10,6 +10,8 @@ from recae.ranking.recommender import Recommender
 
 MODELS = {
     "popular": "recae.models.popular:Popularity",
+    "item-knn": "recae.models.item_knn:ItemKNN",
+    "als": "recae.models.als:ALS",
     "ease": "recae.models.ease:EASE",
     "mult-dae": "recae.models.mult_vae:MultDAE",
     "mult-vae": "recae.models.mult_vae:MultVAE",

@@ -1,0 +1,194 @@
+"""`ALS`: weighted matrix factorisation (Hu, Koren and Volinsky, ICDM 2008), by `implicit`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64
+from scipy.linalg import lapack
+from scipy.sparse import csr_array
+
+from recae.data.histories import Histories
+from recae.data.interactions import Interactions
+from recae.data.split import HeldOut
+from recae.errors import ConfigError, DivergedError
+from recae.models.factors import factor_scorer
+from recae.models.implicit_fit import binary_rows, one_blas_thread
+from recae.models.options import configured
+from recae.models.stored import check_arrays, check_shape
+from recae.ranking.fixed_point import weights_on_grid
+from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ALSConfig:
+    """Hyper-parameters of `ALS`.
+
+    Attributes
+    ----------
+    factors
+        Length of the vectors.
+    regularization
+        Weight of their squared lengths, the same for frequent and rare users and items.
+    alpha
+        Confidence of an observed item; one that was not observed has 1. This is the convention of
+        `implicit`; the paper's ``1 + alpha r`` is ``alpha = 1 + alpha_paper`` here.
+    iterations
+        Sweeps over all users and all items.
+    rng
+        Seed of the initial vectors.
+    """
+
+    factors: int = 128
+    regularization: float = 10.0
+    alpha: float = 10.0
+    iterations: int = 15
+    rng: int = 0
+
+    def __post_init__(self) -> None:
+        if self.factors < 1 or self.iterations < 1:
+            raise ConfigError(
+                f"factors is {self.factors} and iterations is {self.iterations};"
+                " at least 1 is accepted"
+            )
+        if not (0 < self.regularization < float("inf") and 0 < self.alpha < float("inf")):
+            raise ConfigError(
+                f"regularization is {self.regularization} and alpha is {self.alpha};"
+                " above 0 is accepted"
+            )
+        if self.rng < 0:
+            raise ConfigError(f"rng is {self.rng}; 0 or above is accepted")
+
+
+@final
+class ALS(Recommender):
+    """Factors ``X``, ``Y`` that minimise the weighted squared error over all users and items.
+
+    ``sum_ui c_ui (p_ui - x_u . y_i)**2 + regularization (|X|**2 + |Y|**2)`` with ``p_ui`` 1 and
+    ``c_ui = alpha`` for an observed pair, 0 and 1 for any other. Only ``Y`` is kept: the vector of
+    a history is the exact minimiser given ``Y``, for people of the training data too.
+
+    Parameters
+    ----------
+    config
+        All hyper-parameters; or give them by keyword.
+
+    Examples
+    --------
+    >>> ALS(factors=64).config.iterations
+    15
+    """
+
+    name: ClassVar[str] = "als"
+    config: ALSConfig
+
+    def __init__(self, config: ALSConfig | None = None, **options: object) -> None:
+        self.config = configured(ALSConfig, config, options)
+        self._factors: Float32[np.ndarray, "items factors"] | None = None
+        self._gram: Float64[np.ndarray, "factors factors"] | None = None
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the model knows."""
+        return len(fitted(self._factors, self.name))
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        validation: HeldOut | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> "ALS":
+        """Alternate; see `Recommender.fit`. The same bytes for any number of threads.
+
+        Raises
+        ------
+        DataError
+            If no training user has an interaction.
+        DivergedError
+            If a factor is not finite.
+        """
+        from implicit.cpu.als import AlternatingLeastSquares  # the factory in .als looks for a GPU
+        from implicit.recommender_base import ModelFitError
+
+        config = self.config
+        with one_blas_thread():
+            als = AlternatingLeastSquares(
+                factors=config.factors,
+                regularization=config.regularization,
+                alpha=config.alpha,
+                iterations=config.iterations,
+                random_state=config.rng,
+            )
+            try:
+                als.fit(binary_rows(train), show_progress=False)
+            except ModelFitError as error:
+                raise DivergedError(
+                    "a factor of als is not finite; raise regularization"
+                ) from error
+        self._keep(als.item_factors)
+        return self
+
+    def _keep(self, factors: Float32[np.ndarray, "items factors"]) -> None:
+        self._factors = weights_on_grid(torch.from_numpy(factors)).numpy()
+        y = self._factors.astype(np.float64)
+        with one_blas_thread():
+            self._gram = y.T @ y + self.config.regularization * np.eye(y.shape[1])
+
+    def user_factors(self, histories: Histories) -> Float64[np.ndarray, "users factors"]:
+        """Vector of each history: the minimiser of the loss given the item factors.
+
+        Returns
+        -------
+        Shape ``(len(histories), factors)``; 0 for an empty history.
+        """
+        factors = fitted(self._factors, self.name)
+        assert self._gram is not None
+        with one_blas_thread():
+            return solve_users(histories.matrix, factors, self._gram, self.config.alpha)
+
+    def scorer(self, histories: Histories) -> Scorer:
+        """Scores of `histories`."""
+        return factor_scorer(self.user_factors(histories), fitted(self._factors, self.name))
+
+    def arrays(self) -> Arrays:
+        """``item_factors``, float32, shape ``(items, factors)``."""
+        return {"item_factors": fitted(self._factors, self.name)}
+
+    @classmethod
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "ALS":
+        """Fitted model; see `Recommender.from_arrays`."""
+        model = cls(config)
+        check_arrays(cls.name, arrays, {"item_factors": (np.float32, 2)})
+        factors = arrays["item_factors"]
+        check_shape("item_factors", factors, (len(factors), model.config.factors))
+        model._keep(factors)
+        return model
+
+
+def solve_users(
+    x: csr_array,
+    factors: Float32[np.ndarray, "items factors"],
+    gram: Float64[np.ndarray, "factors factors"],
+    alpha: float,
+) -> Float64[np.ndarray, "users factors"]:
+    """Solve ``(gram + (alpha - 1) Y_u' Y_u) x_u = alpha Y_u' 1``, a Cholesky factor a user.
+
+    Hu et al. 2008, eq. 4, with ``gram = Y'Y + regularization I`` and ``Y_u`` the rows of the user's
+    items. One user at a time, on one thread: a row's bits depend on that row alone.
+    """
+    out = np.zeros((x.shape[0], factors.shape[1]))
+    for row in range(len(out)):
+        items = x.indices[x.indptr[row] : x.indptr[row + 1]]
+        if not len(items):
+            continue
+        y = factors[items].astype(np.float64)
+        _, solution, failed = lapack.dposv(gram + (alpha - 1.0) * (y.T @ y), alpha * y.sum(axis=0))
+        assert not failed, "a sum of a Gram matrix and a positive diagonal is positive definite"
+        out[row] = solution
+    return out

@@ -1,0 +1,157 @@
+"""`ItemKNN`: items near those of the history (Deshpande and Karypis, TOIS 2004)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+from scipy.sparse import coo_matrix, csr_array, csr_matrix
+
+from recae.data.histories import Histories
+from recae.data.interactions import Interactions
+from recae.data.split import HeldOut
+from recae.errors import ConfigError
+from recae.models.implicit_fit import binary_rows, one_blas_thread
+from recae.models.options import configured
+from recae.models.sparse_items import SparseItemScorer, columns_on_grid
+from recae.models.stored import check_arrays, square_csr
+from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemKNNConfig:
+    """Hyper-parameters of `ItemKNN`.
+
+    Attributes
+    ----------
+    k_neighbours
+        Neighbours kept for each item, itself not counted.
+    similarity
+        What two columns of the binary training matrix are compared by: ``"cosine"``, ``"tf-idf"``
+        (cosine of columns whose rows weigh less the more items their user has), or ``"bm25"``
+        (product, not normalised, of columns weighted by BM25).
+    bm25_k1, bm25_b
+        Saturation and length normalisation of ``"bm25"``; the others ignore them.
+    """
+
+    k_neighbours: int = 100
+    similarity: Literal["cosine", "bm25", "tf-idf"] = "cosine"
+    bm25_k1: float = 1.2
+    bm25_b: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.k_neighbours < 1:
+            raise ConfigError(f"k_neighbours is {self.k_neighbours}; at least 1 is accepted")
+        if not 0 <= self.bm25_k1 < float("inf"):
+            raise ConfigError(f"bm25_k1 is {self.bm25_k1}; 0 or above is accepted")
+        if not 0 <= self.bm25_b <= 1:
+            raise ConfigError(f"bm25_b is {self.bm25_b}; 0 to 1 is accepted")
+
+
+@final
+class ItemKNN(Recommender):
+    """Score of an item: the sum, over the history, of its similarity where it is a neighbour.
+
+    The weights and the search for neighbours are those of ``implicit.nearest_neighbours``. Row
+    ``i`` of the table holds the `k_neighbours` items most similar to ``i``; an item is no neighbour
+    of itself.
+
+    Parameters
+    ----------
+    config
+        All hyper-parameters; or give them by keyword.
+
+    Examples
+    --------
+    >>> ItemKNN(similarity="bm25").config.k_neighbours
+    100
+    """
+
+    name: ClassVar[str] = "item-knn"
+    config: ItemKNNConfig
+
+    def __init__(self, config: ItemKNNConfig | None = None, **options: object) -> None:
+        self.config = configured(ItemKNNConfig, config, options)
+        self._table: csr_array | None = None
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the model knows."""
+        return int(fitted(self._table, self.name).shape[0])
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        validation: HeldOut | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> "ItemKNN":
+        """Find the neighbours of every item; see `Recommender.fit`.
+
+        Raises
+        ------
+        DataError
+            If no training user has an interaction.
+        """
+        from implicit.nearest_neighbours import all_pairs_knn
+
+        weighted = _weighted(binary_rows(train), self.config)
+        with one_blas_thread():
+            nearest = all_pairs_knn(weighted, self.config.k_neighbours + 1, show_progress=False)
+        self._table = columns_on_grid(_without_self(nearest, self.config.k_neighbours))
+        return self
+
+    def scorer(self, histories: Histories) -> Scorer:
+        """Scores of `histories`."""
+        return SparseItemScorer(fitted(self._table, self.name), histories)
+
+    def arrays(self) -> Arrays:
+        """CSR table, row = item of the history: ``data`` float32, ``indices``, ``indptr`` int64."""
+        table = fitted(self._table, self.name)
+        return {
+            "data": table.data.astype(np.float32),
+            "indices": table.indices.astype(np.int64),
+            "indptr": table.indptr.astype(np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "ItemKNN":
+        """Fitted model; see `Recommender.from_arrays`."""
+        model = cls(config)
+        kinds = {"data": (np.float32, 1), "indices": (np.int64, 1), "indptr": (np.int64, 1)}
+        check_arrays(cls.name, arrays, kinds)
+        table = square_csr(arrays["data"], arrays["indices"], arrays["indptr"], prefix="")
+        model._table = columns_on_grid(table)
+        return model
+
+
+def _weighted(x: csr_matrix, config: ItemKNNConfig) -> csr_matrix:
+    """Users x items matrix whose columns are compared."""
+    from implicit.nearest_neighbours import bm25_weight, normalize, tfidf_weight
+
+    if config.similarity == "bm25":
+        weighted = bm25_weight(x.T, config.bm25_k1, config.bm25_b)
+    elif config.similarity == "tf-idf":
+        weighted = tfidf_weight(x.T)
+    else:
+        weighted = x.T
+    weighted = csr_matrix(weighted)
+    # A user with all items but one has an inverse frequency of 0; such entries have no length.
+    weighted.eliminate_zeros()
+    if config.similarity != "bm25":
+        weighted = normalize(weighted)
+    return csr_matrix(weighted.T, dtype=np.float64)
+
+
+def _without_self(nearest: coo_matrix, k: int) -> csr_array:
+    """The `k` most similar others of each row, less similar ones left out."""
+    others = (nearest.row != nearest.col) & (nearest.data != 0)
+    rows, columns, values = (a[others] for a in (nearest.row, nearest.col, nearest.data))
+    order = np.lexsort((columns, -values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)  # place within its row
+    kept = rank < k
+    return csr_array((values[kept], (rows[kept], columns[kept])), shape=nearest.shape)

@@ -1,0 +1,108 @@
+"""Scores of sparse item-item models: the sum of the history's rows of one sparse table."""
+
+from collections.abc import Iterator
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from recae.data.histories import Histories
+from recae.ranking.propose import MAX_CELLS
+
+_BITS = 24
+
+
+def columns_on_grid(table: csr_array) -> csr_array:
+    """Round each column to multiples of a power of two, 24 bits below its largest entry.
+
+    Up to 2**29 entries of a column then add in float64 without rounding, and each fits into a
+    float32.
+
+    Returns
+    -------
+    Sorted copy: float64, int32 indices where they suffice, without stored zeros.
+    """
+    out: csr_array = table.astype(np.float64, copy=True)
+    out.sum_duplicates()
+    largest = np.zeros(out.shape[1])
+    np.maximum.at(largest, out.indices, np.abs(out.data))
+    exponent = np.frexp(largest)[1]
+    exponent += np.round(np.ldexp(largest, _BITS - exponent)) == 2**_BITS  # rounds up to the next
+    steps = exponent[out.indices] - _BITS
+    out.data = np.ldexp(np.round(np.ldexp(out.data, -steps)), steps)
+    out.eliminate_zeros()
+    if out.nnz < np.iinfo(np.int32).max:
+        out.indices, out.indptr = out.indices.astype(np.int32), out.indptr.astype(np.int32)
+    return out
+
+
+def binary_csr(histories: Histories, like: csr_array) -> csr_array:
+    """Rows of `histories`, all values 1, in the index type of `like`: scipy copies no table."""
+    x = histories.matrix
+    kind = like.indices.dtype
+    return csr_array((np.ones(x.nnz), x.indices.astype(kind), x.indptr.astype(kind)), shape=x.shape)
+
+
+@final
+class SparseItemScorer:
+    """`Scorer` of ``x @ table`` for binary histories ``x``.
+
+    Parameters
+    ----------
+    table
+        ``(items, items)``, from `columns_on_grid`.
+    histories
+        Who is scored.
+    """
+
+    def __init__(self, table: csr_array, histories: Histories) -> None:
+        self._table = table
+        self._x = binary_csr(histories, table)
+
+    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """Exact sums rounded to float32, all items of as many users as the caller asked for."""
+        for block, sums in sparse_blocks(self._x, self._table):
+            yield block, torch.from_numpy(sums.astype(np.float32))
+
+    def exact(
+        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
+    ) -> Float32[np.ndarray, "r m"]:
+        """Sums without rounding, rounded once to float32."""
+        return sparse_sums(self._x, self._table, rows, items).astype(np.float32)
+
+    def error_bound(self) -> Float64[np.ndarray, " users"]:
+        """Both are equal."""
+        return np.zeros(self._x.shape[0])
+
+
+def sparse_blocks(
+    x: csr_array, table: csr_array
+) -> Iterator[tuple[slice, Float64[np.ndarray, "users block"]]]:
+    """``x @ table``, dense, in blocks of columns of at most `MAX_CELLS` cells."""
+    n_users, n_items = x.shape
+    at_once = max(256, MAX_CELLS // max(1, n_users))
+    if at_once >= n_items:
+        yield slice(0, n_items), (x @ table).toarray()
+        return
+    for start in range(0, n_items, at_once):
+        block = slice(start, min(n_items, start + at_once))
+        yield block, (x @ table[:, block]).toarray()
+
+
+def sparse_sums(
+    x: csr_array,
+    table: csr_array,
+    rows: Int64[np.ndarray, " r"],
+    items: Int64[np.ndarray, "r m"],
+) -> Float64[np.ndarray, "r m"]:
+    """Entries of ``x @ table`` at `items` of `rows`; exact for a table on a grid."""
+    out = np.empty(items.shape)
+    at_once = max(1, MAX_CELLS // max(1, table.shape[1]))
+    for start in range(0, len(rows), at_once):
+        part = slice(start, start + at_once)
+        sums = (x[rows[part]] @ table).toarray()
+        out[part] = np.take_along_axis(sums, items[part], axis=1)
+    return out
