@@ -1,0 +1,245 @@
+"""`evaluate`: ask a model, look at what it listed, a batch of users at a time."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import final
+
+import numpy as np
+import pyarrow.compute as pc
+from jaxtyping import Float64, Int64
+
+from recae.data.histories import Histories
+from recae.data.split import HeldOut
+from recae.errors import ConfigError, DataError, shown
+from recae.evaluation import segments
+from recae.evaluation.catalogue import list_counts
+from recae.evaluation.judge import judge
+from recae.evaluation.names import DEFAULT_METRICS, Metric, parse_metrics
+from recae.evaluation.report import Report, Segment
+from recae.ranking.recommender import Recommender
+from recae.ranking.topk import TopK
+
+Vectors = dict[str, Float64[np.ndarray, " users"]]
+
+
+def evaluate(
+    model: Recommender,
+    held_out: HeldOut,
+    *,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    batch_size: int = 1024,
+    popularity: Int64[np.ndarray, " items"] | None = None,
+    by: Sequence[str] = (),
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> Report:
+    """Judge the lists that people would get against what was held out.
+
+    Lists come from ``model.recommend`` over the full catalogue, without the fold-in items and
+    without ``held_out.exclude``. Ties are settled as in every list: by ascending item index; the
+    report counts the users for whom that mattered at a cut-off. Users without targets are counted
+    and left out of every metric about targets. Results depend neither on `batch_size` nor on the
+    order of users. Memory grows with ``batch_size * k``.
+
+    Parameters
+    ----------
+    model
+        A fitted model over the items of `held_out`.
+    held_out
+        Whom to ask, what to show, what to expect.
+    metrics
+        Names such as ``"recall@20"``; `parse_metric` knows them all.
+    batch_size
+        Users asked at once.
+    popularity
+        Training interactions of each item, shape ``(items,)``; needed by ``novelty``,
+        ``popularity-bias`` and the segments by popularity.
+    by
+        Segments to add: ``"history"`` (users by number of fold-in items), ``"popularity"`` (targets
+        by training count: each third of the training interactions alone; users without a target
+        there are not counted), or keys of `labels`.
+    labels
+        For each further name in `by`, a label for each user.
+
+    Raises
+    ------
+    ConfigError
+        If a metric or segment is unknown, `popularity` is missing, or `batch_size` is below 1.
+    DataError
+        If there are no users, shapes do not match, or a target may not be listed.
+    NotFittedError
+        If the model was not fitted.
+    """
+    wanted = parse_metrics(metrics)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")
+    _check(held_out, wanted, popularity, by, labels or {})
+    found = _Found(wanted, held_out, popularity, split_targets="popularity" in by)
+    for rows, part in _batches(held_out, batch_size):
+        k = _depth(wanted, part)
+        found.add(rows, part, model.recommend(part.fold_in, k=k, exclude=part.exclude))
+    grouped = {"history": segments.history_lengths(held_out), **(labels or {})}
+    parts: list[Segment] = []
+    for name in dict.fromkeys(by):
+        if name == "popularity":
+            parts += [
+                Segment(by=name, label=label, per_user=vectors)
+                for label, vectors in found.by_popularity.items()
+            ]
+        else:
+            parts += _user_segments(name, grouped[name], found.per_user)
+    assert held_out.unreachable is not None
+    return Report(
+        model=model.name,
+        users=held_out.users,
+        per_user=found.per_user,
+        catalogue={m.name: m.of_counts(found.counts[m.name]) for m in found.of_all},
+        n_targets=np.diff(held_out.target.indptr).astype(np.int64),
+        unreachable=held_out.unreachable,
+        tied=found.tied,
+        segments=tuple(parts),
+        fingerprint=fingerprint(held_out),
+    )
+
+
+@final
+class _Found:
+    """What is kept of the lists, batch after batch."""
+
+    def __init__(
+        self,
+        wanted: Sequence[Metric],
+        held_out: HeldOut,
+        popularity: Int64[np.ndarray, " items"] | None,
+        *,
+        split_targets: bool,
+    ) -> None:
+        n = len(held_out)
+        self.popularity = popularity
+        self.of_targets = [m for m in wanted if m.about == "targets"]
+        self.of_lists = [m for m in wanted if m.about == "lists"]
+        self.of_all = [m for m in wanted if m.about == "catalogue"]
+        self.per_user = {m.name: np.full(n, np.nan) for m in wanted if m not in self.of_all}
+        self.counts = {m.name: np.zeros(held_out.n_items, dtype=np.int64) for m in self.of_all}
+        self.tied = dict.fromkeys(sorted({m.k for m in wanted if m.k is not None}), 0)
+        self.by_popularity: dict[str, Vectors] = {}
+        self.groups = np.zeros(0, dtype=np.int64)
+        if split_targets and popularity is not None:
+            self.groups = segments.popularity_groups(popularity)
+            for label in segments.POPULARITY_GROUPS:
+                self.by_popularity[label] = {m.name: np.full(n, np.nan) for m in self.of_targets}
+
+    def add(self, rows: slice, part: HeldOut, top: TopK) -> None:
+        """Judge the lists `top` of the users at `rows`."""
+        judged = judge(top.items, part.target)
+        for m in self.of_targets:
+            self.per_user[m.name][rows] = m.of_targets(judged)
+        for m in self.of_lists:
+            assert self.popularity is not None
+            self.per_user[m.name][rows] = m.of_lists(top.items, self.popularity)
+        for m in self.of_all:
+            self.counts[m.name] += list_counts(top.items[:, : m.k], part.n_items)
+        for k in self.tied:
+            self.tied[k] += _n_tied(top, k)
+        for group, vectors in enumerate(self.by_popularity.values()):
+            judged = judge(top.items, segments.only_items(part.target, self.groups == group))
+            for m in self.of_targets:
+                vectors[m.name][rows] = m.of_targets(judged)
+
+
+def fingerprint(held_out: HeldOut) -> str:
+    """SHA-256, in hex, of users, fold-in, targets and exclusions: which exam it was."""
+    digest = hashlib.sha256()
+    ids = held_out.users.to_arrow()
+    digest.update(np.asarray(pc.binary_length(ids), dtype=np.int64).tobytes())
+    digest.update("".join(ids.to_pylist()).encode())
+    digest.update(np.int64(held_out.n_items).tobytes())
+    for histories in (held_out.fold_in, Histories(held_out.target), held_out.exclude):
+        if histories is None:
+            continue
+        digest.update(b"+")
+        for array in (histories.matrix.indptr, histories.matrix.indices, histories.matrix.data):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(b"-" if histories.order is None else histories.order.tobytes())
+    return digest.hexdigest()
+
+
+def _check(
+    held_out: HeldOut,
+    wanted: Sequence[Metric],
+    popularity: Int64[np.ndarray, " items"] | None,
+    by: Sequence[str],
+    labels: Mapping[str, Sequence[str]],
+) -> None:
+    if not len(held_out):
+        raise DataError("there are no held-out users to evaluate on")
+    needing = [m.name for m in wanted if m.about == "lists"]
+    needing += ["segments by popularity"] if "popularity" in by else []
+    if needing and popularity is None:
+        raise ConfigError(f"{needing[0]} needs popularity, the training count of each item")
+    if popularity is not None and len(popularity) != held_out.n_items:
+        raise DataError(f"popularity of {len(popularity)} items; {held_out.n_items} are held out")
+    reserved = sorted({"history", "popularity"} & set(labels))
+    if reserved:
+        raise ConfigError(f"labels are named {shown(reserved)}; those names are taken")
+    for name in by:
+        if name not in {"history", "popularity", *labels}:
+            accepted = ["history", "popularity", *labels]
+            raise ConfigError(f"segment {name!r} is unknown; accepted are {shown(accepted, 20)}")
+    for name, values in labels.items():
+        if len(values) != len(held_out):
+            raise DataError(f"{name} labels {len(values)} users; {len(held_out)} are held out")
+    if held_out.exclude is not None:
+        lost = held_out.exclude.matrix.multiply(held_out.target).nnz
+        if lost:
+            raise DataError(f"{lost} targets are excluded from the lists that should hold them")
+
+
+def _batches(held_out: HeldOut, batch_size: int) -> Iterator[tuple[slice, HeldOut]]:
+    targets = Histories(held_out.target)
+    for start in range(0, len(held_out), batch_size):
+        rows = slice(start, min(start + batch_size, len(held_out)))
+        yield (
+            rows,
+            HeldOut(
+                fold_in=held_out.fold_in.take(rows),
+                target=targets.take(rows).matrix,
+                users=held_out.users.take(np.arange(rows.start, rows.stop)),
+                exclude=None if held_out.exclude is None else held_out.exclude.take(rows),
+            ),
+        )
+
+
+def _depth(wanted: Sequence[Metric], part: HeldOut) -> int:
+    """Places a list needs: the largest cut-off and one more, to see a tie across it."""
+    places = [m.k + 1 for m in wanted if m.k is not None]
+    if any(m.k is None for m in wanted):  # r-precision looks at as many places as targets
+        places.append(max(1, int(np.diff(part.target.indptr).max())))
+    return min(max(places), part.n_items)
+
+
+def _n_tied(top: TopK, k: int) -> int:
+    if k >= top.k:
+        return 0
+    there = top.items[:, k] >= 0
+    return int((there & (top.scores[:, k - 1] == top.scores[:, k])).sum())
+
+
+def _user_segments(
+    by: str, labels: Sequence[str], per_user: Mapping[str, Float64[np.ndarray, " users"]]
+) -> list[Segment]:
+    """One segment a label, in the order in which `segments` or the caller's labels sort."""
+    column = np.asarray(labels, dtype=object)
+    return [
+        Segment(
+            by=by,
+            label=label,
+            per_user={n: np.where(column == label, v, np.nan) for n, v in per_user.items()},
+        )
+        for label in sorted(set(labels), key=_natural)
+    ]
+
+
+def _natural(label: str) -> tuple[float, str]:
+    """Sort by the number a label begins with, if any, so that "5-9" comes before "10-19"."""
+    digits = label[: len(label) - len(label.lstrip("0123456789"))]
+    return (float(digits) if digits else float("inf"), label)

@@ -1,0 +1,160 @@
+"""`Metric`: a metric's name, and with it all that fixes its value."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from recae.errors import ConfigError
+from recae.evaluation import catalogue, metrics
+from recae.evaluation.judge import Judged, ideal_gains
+
+DEFAULT_METRICS = ("ndcg@100", "recall@20", "recall@50")
+
+OfTargets = Callable[[Judged, int], np.ndarray]
+OfLists = Callable[[np.ndarray, np.ndarray], np.ndarray]
+OfCounts = Callable[[np.ndarray], float]
+
+_OF_TARGETS: dict[str, tuple[OfTargets, str]] = {
+    "recall": (
+        lambda j, k: metrics.recall(j.hits, j.n_targets, k),
+        "hits in the first {k} / min({k}, targets)",
+    ),
+    "recall-all": (
+        lambda j, k: metrics.recall_all(j.hits, j.n_targets, k),
+        "hits in the first {k} / targets",
+    ),
+    "ndcg": (
+        lambda j, k: metrics.ndcg(j.hits, j.n_targets, k),
+        "sum of 1/log2(rank+1) over hits in the first {k} / over ranks 1 to min({k}, targets)",
+    ),
+    "ndcg-graded": (
+        lambda j, k: metrics.ndcg_graded(j.gains, ideal_gains(j.target, k), k),
+        "as ndcg@{k} with the target values as linear gains, ideal order in the denominator",
+    ),
+    "precision": (
+        lambda j, k: metrics.precision(j.hits, j.n_targets, k),
+        "hits in the first {k} / {k}",
+    ),
+    "map": (
+        lambda j, k: metrics.average_precision(j.hits, j.n_targets, k),
+        "sum of the precision at each hit in the first {k} / min({k}, targets)",
+    ),
+    "mrr": (
+        lambda j, k: metrics.mrr(j.hits, j.n_targets, k),
+        "1 / rank of the first hit, 0 without a hit in the first {k}",
+    ),
+    "hit": (
+        lambda j, k: metrics.hit(j.hits, j.n_targets, k),
+        "1 with a hit in the first {k}, else 0",
+    ),
+    "r-precision": (
+        lambda j, _: metrics.r_precision(j.hits, j.n_targets),
+        "hits in the first n / n, n the user's targets",
+    ),
+}
+_OF_LISTS: dict[str, tuple[OfLists, str]] = {
+    "novelty": (
+        catalogue.novelty,
+        "mean of -log2(share of training interactions) of the first {k} items, in bits",
+    ),
+    "popularity-bias": (
+        catalogue.popularity_bias,
+        "mean training count of the first {k} items / that of a training interaction's item",
+    ),
+}
+_OF_COUNTS: dict[str, tuple[OfCounts, str]] = {
+    "coverage": (catalogue.coverage, "share of all items that stand in some first {k}"),
+    "gini": (catalogue.gini, "Gini coefficient of how often each item stands in a first {k}"),
+}
+_WITHOUT_K = frozenset({"r-precision"})
+
+ACCEPTED = tuple(
+    name if name in _WITHOUT_K else f"{name}@K" for name in (*_OF_TARGETS, *_OF_LISTS, *_OF_COUNTS)
+)
+"""The accepted names, with K for any whole number from 1."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric and its cut-off, as written: ``"recall@20"``.
+
+    Attributes
+    ----------
+    name
+        The name that was parsed.
+    family
+        The name without its cut-off.
+    k
+        The cut-off; None where the metric has none.
+    """
+
+    name: str
+    family: str
+    k: int | None
+
+    @property
+    def about(self) -> Literal["targets", "lists", "catalogue"]:
+        """What it measures: targets found by a user, one user's list, or all lists together."""
+        if self.family in _OF_TARGETS:
+            return "targets"
+        return "lists" if self.family in _OF_LISTS else "catalogue"
+
+    @property
+    def definition(self) -> str:
+        """One line that fixes the value, denominator included."""
+        _, text = {**_OF_TARGETS, **_OF_LISTS, **_OF_COUNTS}[self.family]
+        return text.format(k=self.k)
+
+    def of_targets(self, judged: Judged) -> Float64[np.ndarray, " users"]:
+        """Value for each user of a batch, NaN without targets; for metrics about targets."""
+        return _OF_TARGETS[self.family][0](judged, self.k or 0)
+
+    def of_lists(
+        self, listed: Int64[np.ndarray, "users k_max"], popularity: Int64[np.ndarray, " items"]
+    ) -> Float64[np.ndarray, " users"]:
+        """Value for each user of a batch, NaN with an empty list; for metrics about lists."""
+        return _OF_LISTS[self.family][0](listed[:, : self.k], popularity)
+
+    def of_counts(self, counts: Int64[np.ndarray, " items"]) -> float:
+        """Value over all lists, from how often each item is listed; for catalogue metrics."""
+        return _OF_COUNTS[self.family][0](counts)
+
+
+def parse_metric(name: str) -> Metric:
+    """Metric of that name.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or its cut-off is missing, below 1 or not accepted.
+
+    Examples
+    --------
+    >>> parse_metric("recall@20").definition
+    'hits in the first 20 / min(20, targets)'
+    """
+    found = re.fullmatch(r"([a-z-]+)(?:@([1-9][0-9]{0,8}))?", name)
+    if found:
+        family, k = found.group(1), found.group(2)
+        known = family in _OF_TARGETS or family in _OF_LISTS or family in _OF_COUNTS
+        if known and (k is None) == (family in _WITHOUT_K):
+            return Metric(name, family, None if k is None else int(k))
+    raise ConfigError(f"metric {name!r} is unknown; accepted are {', '.join(ACCEPTED)}")
+
+
+def parse_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
+    """Metrics of those names, each once, in the order given.
+
+    Raises
+    ------
+    ConfigError
+        If there is no name, or one is unknown.
+    """
+    if not names:
+        raise ConfigError("no metric is named; at least one is needed")
+    return tuple(parse_metric(name) for name in dict.fromkeys(names))
