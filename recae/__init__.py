@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from recae.data.interactions import Interactions
     from recae.data.protocols import split
     from recae.data.readers import read_interactions
-    from recae.data.split import HeldOut, Split
     from recae.data.sample import sample
+    from recae.data.split import HeldOut, Split
     from recae.evaluation import evaluate
     from recae.experiment import compare, load, save
     from recae.models.ease import EASE

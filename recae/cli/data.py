@@ -31,8 +31,11 @@ def check(source: str, as_json: bool, **options: Any) -> None:
     assert data.report is not None
     summary = {**data.report.to_json(), **data_summary(data)}
     summary.pop("report")
-    lines = [f"{data!r}", f"rows read {data.report.rows_read}, kept {data.report.rows_kept},"
-             f" merged {data.report.rows_merged}"]
+    lines = [
+        f"{data!r}",
+        f"rows read {data.report.rows_read}, kept {data.report.rows_kept},"
+        f" merged {data.report.rows_merged}",
+    ]
     for reason, dropped in data.report.rows_dropped.items():
         where = f" (first lines {', '.join(map(str, dropped.lines[:5]))})" if dropped.lines else ""
         lines.append(f"dropped {dropped.rows}: {reason}{where}")

@@ -15,8 +15,8 @@ import click
 
 from recae.cli import progress
 from recae.data.protocols import split as split_data
-from recae.data.sample import sample_directory
 from recae.data.readers import read_interactions
+from recae.data.sample import sample_directory
 from recae.experiment import compare, save
 from recae.models.registry import create
 from recae.serving import load_bundle
@@ -98,7 +98,9 @@ def _until_ready(server: "subprocess.Popen[bytes]", url: str) -> None:
     for _ in range(600):
         if server.poll() is not None:
             assert server.stderr is not None
-            raise click.ClickException(f"the server stopped: {server.stderr.read().decode()[-500:]}")
+            raise click.ClickException(
+                f"the server stopped: {server.stderr.read().decode()[-500:]}"
+            )
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return

@@ -37,7 +37,9 @@ def command(directory: Path, check: bool, as_json: bool) -> None:
         + ("no users stored" if bundle.users is None else f"{len(bundle.users)} users stored"),
     ]
     if bundle.split is not None:
-        lines.append(f"protocol {bundle.split['protocol']}, {bundle.split['train_users']} training users")
+        lines.append(
+            f"protocol {bundle.split['protocol']}, {bundle.split['train_users']} training users"
+        )
     for part, report in (bundle.metrics or {}).items():
         figures = ", ".join(f"{n} {m['mean']:.4f}" for n, m in report.get("metrics", {}).items())
         lines.append(f"{part}: {figures}")

@@ -29,17 +29,21 @@ _COMMANDS = {
 class _Group(click.Group):
     """Commands by name, imported when asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:  # click's signature
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+    def get_command(
+        self, ctx: click.Context, cmd_name: str
+    ) -> click.Command | None:  # click's signature
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(_COMMANDS[cmd_name][0])
         command: click.Command = module.command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:  # click's signature
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in _COMMANDS.items()])
 
@@ -50,7 +54,7 @@ class _Group(click.Group):
 )
 @click.version_option(package_name="recae", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:  # noqa: ARG001  # read by `main` from the arguments
+def cli(debug: bool) -> None:  # read by `main` from the arguments
     """Autoencoder recommenders: from a CSV of interactions to recommendations over HTTP.
 
     Results go to stdout, everything else to stderr. Every option can be given as an environment

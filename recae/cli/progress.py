@@ -49,9 +49,7 @@ class _Handler(logging.Handler):
         score = "" if epoch.validation is None else f" validation {epoch.validation:.4f}"
         line = f"loss {epoch.loss:.3f}{score}{' best' if epoch.best else ''}"
         if not sys.stderr.isatty():
-            click.echo(
-                f"epoch {epoch.epoch}/{n_epochs} {line} ({epoch.seconds:.1f} s)", err=True
-            )
+            click.echo(f"epoch {epoch.epoch}/{n_epochs} {line} ({epoch.seconds:.1f} s)", err=True)
             return
         if self._bar is None or epoch.epoch <= self._bar.n:
             self.close()

@@ -46,7 +46,9 @@ def run_options(command: Command) -> Command:
     """Add the options that decide a run: config file, settings, protocol, seed."""
     for option in reversed(
         (
-            click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings."),
+            click.option(
+                "--config", type=click.Path(path_type=Path), help="TOML file of settings."
+            ),
             click.option(
                 "--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="One setting."
             ),

@@ -16,7 +16,14 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, shown
 from recae.serving import Bundle, RecommendationService, load_bundle
-from recae.serving.batch import FORMATS, Asked, Done, Format, stream_recommendations, write_recommendations
+from recae.serving.batch import (
+    FORMATS,
+    Asked,
+    Done,
+    Format,
+    stream_recommendations,
+    write_recommendations,
+)
 from recae.storage import write_json
 
 
@@ -30,7 +37,9 @@ from recae.storage import write_json
 @click.option("--candidates", type=click.Path(path_type=Path), help="List only items of this file.")
 @click.option("--exclude", type=click.Path(path_type=Path), help="List no items of this file.")
 @click.option("--exclude-seen/--include-seen", default=True, show_default=True)
-@click.option("--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o.")
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The file; - is stdout.")
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the people, from 1.")
 @click.option("--resume", is_flag=True, help="Keep finished parts, and go on after them.")
@@ -58,11 +67,20 @@ def command(
     Lists go to a file (-o), a row an item: user_id, item_id, score, rank. A list is shorter than k
     where fewer items are left, and never holds an item of the history unless --include-seen.
     """
-    given = [name for name, v in {"--users": users, "--user": one, "--interactions": interactions,
-                                  "--history": history}.items() if v]
+    given = [
+        name
+        for name, v in {
+            "--users": users,
+            "--user": one,
+            "--interactions": interactions,
+            "--history": history,
+        }.items()
+        if v
+    ]
     if len(given) != 1:
         raise click.UsageError(
-            f"give one of --users, --user, --interactions and --history; got {', '.join(given) or 'none'}"
+            "give one of --users, --user, --interactions and --history;"
+            f" got {', '.join(given) or 'none'}"
         )
     if history:
         _one_history(directory, history, k, candidates, exclude, exclude_seen, as_json)
@@ -97,8 +115,16 @@ def command(
     )
     if shard is not None:
         _finish_shard(target, shard, done)
-    result = {"file": str(target), "users": done.users, "rows": done.rows, "short_lists": done.short}
-    text = f"wrote {target}: {done.users} people, {done.rows} rows, {done.short} lists shorter than {k}"
+    result = {
+        "file": str(target),
+        "users": done.users,
+        "rows": done.rows,
+        "short_lists": done.short,
+    }
+    text = (
+        f"wrote {target}: {done.users} people, {done.rows} rows,"
+        f" {done.short} lists shorter than {k}"
+    )
     show(result, text, as_json=as_json)
 
 
@@ -124,7 +150,9 @@ def _one_history(
     items = [
         {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
     ]
-    text = "\n".join(f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items)
+    text = "\n".join(
+        f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items
+    )
     show(items, text, as_json=as_json)
 
 
@@ -146,9 +174,7 @@ def _wanted(users: str | None, one: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _from_file(
-    bundle: Bundle, source: str, options: Mapping[str, Any]
-) -> tuple[Histories, IdMap]:
+def _from_file(bundle: Bundle, source: str, options: Mapping[str, Any]) -> tuple[Histories, IdMap]:
     """People of a file that need not be known: their rows in the model's items."""
     config = resolve(options)
     data = read(source, config, options)
@@ -212,7 +238,7 @@ def _part_path(directory: Path, shard: str, file_format: str) -> Path:
 
 def _finish_shard(path: Path, shard: str, done: Done) -> None:
     """Count the part; the last of all parts to end adds ``manifest.json`` and ``_SUCCESS``."""
-    number, parts = _shard_numbers(shard)
+    _, parts = _shard_numbers(shard)
     write_json(path.with_name(f".{path.name}.json"), {"users": done.users, "rows": done.rows})
     counts = {}
     for i in range(1, parts + 1):
@@ -236,4 +262,3 @@ def _to_stdout(asked: Asked, histories: Histories, people: IdMap, file_format: F
     if file_format == "parquet":
         raise click.UsageError("Parquet does not go to stdout; name a file with -o")
     stream_recommendations(asked, histories, people, sys.stdout.buffer, file_format=file_format)
-

@@ -16,7 +16,9 @@ from recae.experiment.run import config_of
 
 @click.command("train")
 @click.argument("source", metavar="FILE")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Model directory.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Model directory."
+)
 @click.option("--model", help="Name of the model; mult-vae when not given.")
 @click.option("--epochs", type=int, help="Passes over the training users.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...")

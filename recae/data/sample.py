@@ -25,6 +25,6 @@ def sample_directory() -> Path:
 
 
 def sample() -> Interactions:
-    """Interactions of the sample, with titles: synthetic, seeded, described in ``data/README.md``."""
+    """Interactions of the sample, with titles: synthetic, see ``data/README.md``."""
     directory = sample_directory()
     return read_interactions(directory / "interactions.csv", items=directory / "items.csv")

@@ -147,7 +147,9 @@ def _known_histories(data: Interactions, trained_on: Interactions) -> Histories:
     """Histories of all users of `data`, in the items of `trained_on`."""
     if data.items == trained_on.items:
         return data.histories()
-    return data.take_items(data.items.indices_of(trained_on.items.ids_at(range(trained_on.n_items)))).histories()
+    return data.take_items(
+        data.items.indices_of(trained_on.items.ids_at(range(trained_on.n_items)))
+    ).histories()
 
 
 def load(directory: str | Path) -> RecommendationService:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from recae.training.rows import WEIGHTS, stream
 from recae.training.trainer import EpochRecord, Trainer
 
 _ROWS = 512
+A = TypeVar("A", bound="Autoencoder")
 
 
 class Autoencoder(Recommender):
@@ -66,13 +67,13 @@ class Autoencoder(Recommender):
 
     @final
     def fit(
-        self,
+        self: A,
         train: Interactions,
         *,
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
-    ) -> Self:
+    ) -> A:
         """Train on the rows of `train`; see `Recommender.fit`.
 
         Raises
@@ -163,7 +164,7 @@ class Autoencoder(Recommender):
         }
 
     @classmethod
-    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls: type[A], config: Any, arrays: Mapping[str, np.ndarray]) -> A:
         """Fitted model with given weights; see `Recommender.from_arrays`."""
         model = cls(config)  # type: ignore[call-arg]  # every final model takes its config
         if "output.bias" not in arrays:

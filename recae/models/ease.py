@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class EASE(Recommender):
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
-    ) -> Self:
+    ) -> "EASE":
         """Solve; see `Recommender.fit`. Takes ``min(users, items)**3`` operations."""
         x = csr_array(train.matrix, copy=True)
         x.data = np.ones_like(x.data)
@@ -98,7 +98,7 @@ class EASE(Recommender):
         return {"weights": fitted(self._weights, self.name).numpy()}
 
     @classmethod
-    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "EASE":
         """Fitted model; see `Recommender.from_arrays`."""
         model = cls(config)
         weights = arrays.get("weights")

@@ -1,7 +1,7 @@
 """`MultDAE` and `MultVAE` (Liang et al., WWW 2018) as recommenders."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class MultDAEConfig(TrainingConfig):
             raise ConfigError(f"weight_decay is {self.weight_decay}; 0 or above is accepted")
 
     @classmethod
-    def paper(cls) -> Self:
+    def paper(cls) -> "MultDAEConfig":
         """Return the authors' setting for ML-20M: 200 epochs of 500 users a step."""
         return cls(epochs=200, batch_size=500, patience=None, precision="float32")
 
@@ -104,7 +104,7 @@ class MultVAEConfig(TrainingConfig):
             raise ConfigError(f"anneal_epochs is {self.anneal_epochs}; 0 or above is accepted")
 
     @classmethod
-    def paper(cls) -> Self:
+    def paper(cls) -> "MultVAEConfig":
         """Return the authors' setting for ML-20M: the cap of 0.2 at update 40,000 of 46,800."""
         return cls(
             epochs=200, batch_size=500, patience=None, precision="float32", anneal_steps=40_000

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class Popularity(Recommender):
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
-    ) -> Self:
+    ) -> "Popularity":
         """Count; see `Recommender.fit`."""
         counts = np.bincount(train.matrix.indices, minlength=train.n_items)
         self._counts = counts.astype(np.float32)
@@ -62,7 +62,7 @@ class Popularity(Recommender):
         return {"counts": fitted(self._counts, self.name)}
 
     @classmethod
-    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "Popularity":
         """Fitted model; see `Recommender.from_arrays`."""
         model = cls(config)
         counts = arrays.get("counts")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, final, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -17,6 +17,7 @@ from recae.ranking.propose import MAX_CELLS, recommend_chunk
 from recae.ranking.topk import TopK
 
 Arrays = dict[str, np.ndarray]
+R = TypeVar("R", bound="Recommender")  # not typing.Self: the run-time checker refuses it in methods
 
 
 @runtime_checkable
@@ -79,13 +80,13 @@ class Recommender(ABC):
 
     @abstractmethod
     def fit(
-        self,
+        self: R,
         train: Interactions,
         *,
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
-    ) -> Self:
+    ) -> R:
         """Learn from `train`, forgetting any earlier fit, and return the model itself.
 
         Parameters
@@ -110,7 +111,7 @@ class Recommender(ABC):
 
     @classmethod
     @abstractmethod
-    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls: type[R], config: Any, arrays: Mapping[str, np.ndarray]) -> R:
         """Fitted model from what `arrays` returned.
 
         Raises

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, Self, final, runtime_checkable
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from scipy.sparse import csr_array
@@ -302,7 +302,7 @@ class _Averaged:
         self._parameters, self._average = parameters, average
         self._weights: dict[str, Tensor] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Averaged":
         if self._average is not None:
             self._weights = _copies(self._parameters)
             _assign(self._parameters, self._average)
