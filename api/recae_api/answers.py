@@ -1,0 +1,105 @@
+"""What the service answers: the documented models, and how results become them."""
+
+from typing import Literal, Self, final
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from recae.serving import Recommendations, RecommendationService
+
+
+class Answer(BaseModel):
+    """Base of all answers: exactly these members."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@final
+class ModelName(Answer):
+    """Which model answered."""
+
+    name: str = Field(examples=["mult-vae"])
+    version: str = Field(examples=["v-9f2c1d"])
+
+
+@final
+class ListedItem(Answer):
+    """One place of a list."""
+
+    item: str = Field(examples=["m1"])
+    rank: int = Field(ge=1)
+    score: FiniteFloat
+    title: str | None = Field(description="Null where the items have no titles.")
+
+
+@final
+class Recommended(Answer):
+    """A list, best first, and where it came from."""
+
+    user: str | None
+    model: ModelName
+    source: Literal["model", "fold_in", "popularity"] = Field(
+        description="A known user's stored history, the history sent, or what most people chose."
+    )
+    complete: bool = Field(description="Whether the list has the length that was asked for.")
+    items: list[ListedItem]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, result: Recommendations) -> Self:
+        """Answer of one result of the service."""
+        return cls(
+            user=result.user,
+            model=ModelName(name=result.model_name, version=result.model_version),
+            source=result.source,
+            complete=result.complete,
+            items=[
+                ListedItem(item=i.item, rank=i.rank, score=i.score, title=i.title)
+                for i in result.items
+            ],
+            warnings=list(result.warnings),
+        )
+
+
+@final
+class ProblemDocument(Answer):
+    """An error (RFC 9457)."""
+
+    type: str = Field(examples=["/docs#bad-request"])
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The request id, as in the header X-Request-ID and the log.")
+
+
+@final
+class BatchRecommended(Answer):
+    """One list or problem for each request, in order."""
+
+    results: list[Recommended | ProblemDocument]
+
+
+@final
+class Health(Answer):
+    """Whether the process is there, and fit to answer."""
+
+    status: Literal["alive", "ready"]
+
+
+@final
+class ModelDescription(Answer):
+    """The model that answers now."""
+
+    name: str
+    version: str
+    items: int = Field(ge=0, description="Number of items it can recommend.")
+    users: int = Field(ge=0, description="Number of users whose history is stored with it.")
+
+    @classmethod
+    def of(cls, service: RecommendationService) -> Self:
+        """Answer about the model that `service` uses now."""
+        return cls(
+            name=service.model_name,
+            version=service.version,
+            items=service.n_items,
+            users=service.n_users,
+        )

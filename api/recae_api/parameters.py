@@ -1,0 +1,97 @@
+"""What a request may ask: one strict model, whether it came as a query string or as JSON."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, Self, final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from recae_api.settings import Settings
+
+# Nobody means to send control characters in an id, and they break logs.
+_ID_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
+
+
+def _without_nulls(schema: dict[str, Any]) -> None:
+    """Document optional fields as left out, never null: `reading` refuses nulls."""
+    for name, field in schema["properties"].items():
+        if "anyOf" in field:
+            (kept,) = [choice for choice in field.pop("anyOf") if choice != {"type": "null"}]
+            field.pop("default", None)
+            schema["properties"][name] = kept | field
+    schema["oneOf"] = [{"required": ["user"]}, {"required": ["history"]}]
+
+
+class Asked(BaseModel):
+    """One request for recommendations; `asked_models` adds the limits of the settings."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, json_schema_extra=_without_nulls
+    )
+
+    user: str | None = None
+    history: list[str] | None = None
+    k: int = 10
+    n: int | None = None
+    exclude_seen: bool = Field(default=True, description="Leave out the items of the history.")
+    exclude: list[str] = []
+    candidates: list[str] | None = None
+    fallback: Literal["none", "popular"] | None = Field(
+        default=None, description="What somebody unknown gets: an error, or popular items."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.user is None) == (self.history is None):
+            given = "neither" if self.user is None else "both"
+            raise PydanticCustomError(
+                "user_or_history", f"{given} of user and history are given; one is accepted"
+            )
+        if {"k", "n"} <= self.model_fields_set:
+            raise PydanticCustomError("k_and_n", "k and n are one parameter; one is accepted")
+        return self
+
+    @property
+    def length(self) -> int:
+        """Length of the list asked for."""
+        return self.k if self.n is None else self.n
+
+
+class Batch(BaseModel):
+    """Many requests in one; `asked_models` adds the limits of the settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    requests: Sequence[Asked]
+
+
+def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch]]:
+    """Return the models of one request and of a batch, with the limits of `settings`."""
+    Id = Annotated[
+        str, StringConstraints(min_length=1, max_length=settings.max_id_length, pattern=_ID_PATTERN)
+    ]
+    Ids = Annotated[list[Id], Field(max_length=settings.max_history)]
+    Length = Annotated[int, Field(ge=1, le=settings.max_k)]
+
+    @final
+    class RecommendRequest(Asked):
+        """One request for recommendations."""
+
+        user: Id | None = Field(None, description="Somebody of the training data.")
+        history: Ids | None = Field(
+            None, min_length=1, description="What somebody chose, whether seen before or not."
+        )
+        k: Length = Field(min(10, settings.max_k), description="Length of the list.")
+        n: Length | None = Field(None, description="Another name of `k`.")
+        exclude: Ids = Field([], description="Items that may not be listed.")
+        candidates: Ids | None = Field(None, description="Only these items may be listed.")
+
+    @final
+    class BatchRequest(Batch):
+        """Many requests in one."""
+
+        requests: Annotated[
+            list[RecommendRequest], Field(min_length=1, max_length=settings.max_batch)
+        ]
+
+    return RecommendRequest, BatchRequest

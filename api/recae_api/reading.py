@@ -1,0 +1,154 @@
+"""From the bytes of a request to the values its model checks; anything else is a problem 400.
+
+A query string is turned into the values JSON would have carried, so both ways in obey one model.
+Numbers go by a regular expression: `int` also takes ``1_0``, ``+5`` and Arabic digits.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final, NoReturn, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+
+from recae_api.problems import Problem, abridged
+
+M = TypeVar("M", bound=BaseModel)
+
+LISTS: Final = frozenset({"history", "exclude", "candidates"})
+_NUMBERS: Final = frozenset({"k", "n"})
+_FLAGS: Final[Mapping[str, bool]] = {"true": True, "false": False}
+_WHOLE_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_MESSAGE: Final[Mapping[str, str]] = {
+    "missing": "it is missing",
+    "extra_forbidden": "",
+    "string_too_short": "an empty id is not accepted",
+    "string_too_long": "an id of at most {max_length} characters is accepted",
+    "string_pattern_mismatch": "an id without control characters is accepted",
+    "string_type": "a text is accepted",
+    "string_unicode": "a text of valid Unicode is accepted",
+    "int_type": "a whole number is accepted",
+    "bool_type": "true or false is accepted",
+    "list_type": "a list is accepted",
+    "greater_than_equal": "a whole number from {ge} is accepted",
+    "less_than_equal": "a whole number up to {le} is accepted",
+    "literal_error": "{expected} is accepted",
+    "too_long": "at most {max_length} entries are accepted",
+    "too_short": "at least {min_length} entry is accepted",
+}
+
+
+def from_query(model: type[M], query_string: bytes) -> M:
+    """Request read from a query string.
+
+    Raises
+    ------
+    Problem
+        400 where a parameter is unknown, repeated, out of range or unparsable.
+    """
+    try:
+        pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise Problem("bad-request", "the query string is not UTF-8; UTF-8 is accepted") from None
+    values: dict[str, object] = {}
+    for name, text in pairs:
+        if name in LISTS:
+            entries = values.setdefault(name, [])
+            assert isinstance(entries, list)
+            entries.append(text)
+        elif name in values:
+            raise Problem("bad-request", f"{abridged(name)} is given twice; once is accepted")
+        elif name in _NUMBERS:
+            values[name] = _whole_number(name, text)
+        elif name == "exclude_seen":
+            if text not in _FLAGS:
+                _refuse(name, text, "true or false is accepted")
+            values[name] = _FLAGS[text]
+        else:
+            values[name] = text
+    return _checked(model, values)
+
+
+def nothing_asked(query_string: bytes) -> None:
+    """Refuse any parameter, for routes that take none.
+
+    Raises
+    ------
+    Problem
+        400 where there is one.
+    """
+    if query_string:
+        raise Problem("bad-request", "no parameter is accepted here, and some are given")
+
+
+def from_json(model: type[M], body: bytes) -> M:
+    """Request read from a JSON document.
+
+    Raises
+    ------
+    Problem
+        400 where the document is malformed, or a field unknown, repeated, null, out of range or
+        of another type.
+    """
+    try:
+        values = json.loads(
+            body.decode(), object_pairs_hook=_without_repeats, parse_constant=_no_constant
+        )
+    except UnicodeDecodeError:
+        raise Problem("bad-request", "the body is not UTF-8; UTF-8 is accepted") from None
+    except RecursionError:
+        raise Problem("bad-request", "the body is nested too deeply to be read") from None
+    except ValueError as error:  # JSONDecodeError, and numbers of more than 4,300 digits
+        where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise Problem("bad-request", f"the body is not JSON{where}; JSON is accepted") from None
+    if not isinstance(values, dict):
+        raise Problem("bad-request", f"the body is {abridged(values)}; a JSON object is accepted")
+    return _checked(model, values)
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not _WHOLE_NUMBER.fullmatch(text):
+        _refuse(name, text, "a whole number in plain decimal digits is accepted")
+    return int(text)
+
+
+def _refuse(name: str, value: object, accepted: str) -> NoReturn:
+    raise Problem("bad-request", f"{name} is {abridged(value)}; {accepted}")
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, value in pairs:
+        if name in values:
+            raise Problem("bad-request", f"{abridged(name)} is given twice; once is accepted")
+        if value is None:
+            raise Problem("bad-request", f"{abridged(name)} is null; leave it out instead")
+        values[name] = value
+    return values
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Problem("bad-request", f"{name} is not JSON; JSON is accepted")
+
+
+def _checked(model: type[M], values: dict[str, object]) -> M:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] not in _MESSAGE:  # our own messages say it all
+        raise Problem("bad-request", (f"{where}: " if where else "") + first["msg"])
+    accepted = _MESSAGE[first["type"]].format(**first.get("ctx", {}))
+    if first["type"] == "missing":
+        raise Problem("bad-request", f"{where}: {accepted}")
+    if first["type"] == "extra_forbidden":
+        known = (
+            ", ".join(model.model_fields) if len(first["loc"]) == 1 else "those of /openapi.json"
+        )
+        raise Problem("bad-request", f"{abridged(where)} is unknown; {known} are accepted")
+    if first["type"] in {"too_long", "too_short"}:
+        length = first["ctx"]["actual_length"]
+        raise Problem("bad-request", f"{where} has {length} entries; {accepted}")
+    _refuse(where, first["input"], accepted)

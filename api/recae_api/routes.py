@@ -1,0 +1,188 @@
+"""The routes: each reads a request, asks the service, and answers."""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from flask import Response, g, request
+from flask_openapi3.openapi import OpenAPI
+
+from recae.errors import DataError, NoKnownItemError, RecaeError
+from recae.serving import RecommendationService, Request
+from recae_api.answers import (
+    Answer,
+    BatchRecommended,
+    Health,
+    ModelDescription,
+    ProblemDocument,
+    Recommended,
+)
+from recae_api.documentation import answers, body_of, query_of
+from recae_api.lifecycle import stopping
+from recae_api.parameters import Asked, asked_models
+from recae_api.problems import Problem, abridged
+from recae_api.reading import from_json, from_query, nothing_asked
+from recae_api.settings import Settings
+
+_Security = list[dict[str, list[Any]]] | None
+
+_LOG: Final = logging.getLogger(__name__)
+_KEYS: Final[_Security] = [{"bearer": []}, {"header": []}]
+
+
+def add_routes(app: OpenAPI, service: RecommendationService, settings: Settings) -> None:
+    """Add every route that answers JSON."""
+    keys = _KEYS if settings.key_file else None
+    _add_recommend(app, service, settings, keys)
+    _add_model(app, service, keys)
+    _add_health(app)
+
+
+def _add_recommend(
+    app: OpenAPI, service: RecommendationService, settings: Settings, keys: _Security
+) -> None:
+    asked_model, batch_model = asked_models(settings)
+    documented = answers(Recommended, 401, 403, 404, 413, 422)
+    query = query_of(asked_model)
+
+    def answer(asked: Asked) -> Response:
+        (result,) = _results(service, settings, [asked])
+        if isinstance(result, Problem):
+            raise result
+        return _json(result)
+
+    @app.get("/v1/recommend", responses=documented, openapi_extensions=query, security=keys)
+    def recommend_v1() -> Response:
+        """Recommend items to one user, or to one history."""
+        return answer(from_query(asked_model, request.query_string))
+
+    @app.get("/recommend", responses=documented, openapi_extensions=query, security=keys)
+    def recommend() -> Response:
+        """Recommend items: another path of `/v1/recommend`, for ever."""
+        return answer(from_query(asked_model, request.query_string))
+
+    @app.post(
+        "/v1/recommend",
+        responses=answers(Recommended, 401, 403, 404, 413, 415, 422),
+        openapi_extensions=body_of(app, asked_model),
+        security=keys,
+    )
+    def recommend_post() -> Response:
+        """Recommend items: the same as JSON, for long histories."""
+        nothing_asked(request.query_string)
+        return answer(from_json(asked_model, _json_body()))
+
+    @app.post(
+        "/v1/recommend/batch",
+        responses=answers(BatchRecommended, 401, 403, 413, 415),
+        openapi_extensions=body_of(app, batch_model),
+        security=keys,
+    )
+    def recommend_batch() -> Response:
+        """Recommend items to many; each request gets a list or its own problem."""
+        nothing_asked(request.query_string)
+        batch = from_json(batch_model, _json_body())
+        results = [
+            ProblemDocument.model_validate(result.document(g.request_id))
+            if isinstance(result, Problem)
+            else result
+            for result in _results(service, settings, batch.requests)
+        ]
+        return _json(BatchRecommended(results=results))
+
+
+def _results(
+    service: RecommendationService, settings: Settings, many: Sequence[Asked]
+) -> list[Recommended | Problem]:
+    """List or problem for each of `many`, all from one version of the model."""
+    results: list[Recommended | Problem] = []
+    for answer in service.answer_many([_request(asked, settings) for asked in many]):
+        if isinstance(answer, DataError):
+            kind = "no-known-item" if isinstance(answer, NoKnownItemError) else "unknown-user"
+            results.append(Problem(kind, str(answer)))
+        else:
+            g.model_version = answer.model_version
+            results.append(Recommended.of(answer))
+    return results
+
+
+def _request(asked: Asked, settings: Settings) -> Request:
+    default: Final = "none" if settings.unknown_user == "error" else "popular"
+    return Request(
+        user=asked.user,
+        history=None if asked.history is None else tuple(asked.history),
+        k=asked.length,
+        exclude_seen=asked.exclude_seen,
+        exclude=tuple(asked.exclude),
+        candidates=None if asked.candidates is None else tuple(asked.candidates),
+        fallback=asked.fallback or default,
+    )
+
+
+def _add_model(app: OpenAPI, service: RecommendationService, keys: _Security) -> None:
+    @app.get("/v1/model", responses=answers(ModelDescription, 401, 403), security=keys)
+    def model() -> Response:
+        """Say which model answers."""
+        nothing_asked(request.query_string)
+        return _json(ModelDescription.of(service))
+
+    @app.post(
+        "/v1/model/reload", responses=answers(ModelDescription, 401, 403, 409, 413), security=keys
+    )
+    def reload() -> Response:
+        """Change to the current model of the directory; a damaged one is refused, the old stays."""
+        nothing_asked(request.query_string)
+        try:
+            service.reload()
+        except RecaeError as error:
+            _LOG.error("the new model was refused: %s", json.dumps(str(error)))
+            raise Problem("reload-refused", "the log says why; the old model stays") from error
+        return _json(ModelDescription.of(service))
+
+
+def _add_health(app: OpenAPI) -> None:
+    def ready() -> Response:
+        if stopping(app).is_set():
+            raise Problem("unavailable", "the service is stopping", {"Retry-After": "5"})
+        return _json(Health(status="ready"))
+
+    @app.get("/livez", responses=answers(Health))
+    def livez() -> Response:
+        """Say whether the process answers at all."""
+        return _json(Health(status="alive"))
+
+    @app.get("/readyz", responses=answers(Health))
+    def readyz() -> Response:
+        """Say whether requests should be sent here: not while the process stops."""
+        return ready()
+
+    @app.get("/healthz", responses=answers(Health))
+    def healthz() -> Response:
+        """Say whether requests should be sent here: another path of `/readyz`."""
+        return ready()
+
+    def openapi_document() -> Response:
+        return Response(json.dumps(app.api_doc), content_type="application/json")
+
+    app.add_url_rule("/openapi.json", view_func=openapi_document)
+
+
+def _json(answer: Answer) -> Response:
+    return Response(answer.model_dump_json(), content_type="application/json")
+
+
+def _json_body() -> bytes:
+    """Body of a request, once its headers say that it is plain JSON.
+
+    Raises
+    ------
+    Problem
+        415 for another media type or an encoded body.
+    """
+    if request.mimetype != "application/json" or "Content-Encoding" in request.headers:
+        raise Problem(
+            "media-type-refused",
+            f"the body is {abridged(request.mimetype)}; uncompressed application/json is accepted",
+        )
+    return request.get_data(cache=False)
