@@ -1,0 +1,149 @@
+"""`Account`: counts every row while it is read, keeps the rejected ones, refuses inputs too bad."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, final
+
+import numpy as np
+
+from recae.data.report import Dropped, ReadReport
+from recae.errors import ConfigError, DataError, ResourceError
+
+SHOWN_LINES = 20
+_SHOWN_TEXT = 80
+# Joined files repeat their header; that is no sign of damage.
+_HARMLESS = ("repeated_header",)
+
+
+@final
+class Account:
+    """Running account of one input.
+
+    Parameters
+    ----------
+    source
+        Name of the input, for people.
+    rejects
+        Where to write every rejected row, as CSV with file, line, reason and text; None: nowhere.
+
+    Raises
+    ------
+    ConfigError
+        If `rejects` cannot be written.
+    """
+
+    def __init__(self, source: str, rejects: Path | None = None) -> None:
+        self.source = source
+        self.rows_read = 0
+        self.notices: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._lines: dict[str, list[int]] = {}
+        self._example: tuple[str, int, bytes] | None = None
+        self._path = rejects
+        self._file: IO[str] | None = None
+        if rejects is not None:
+            try:
+                self._file = _partial(rejects).open(
+                    "w", encoding="utf-8", errors="backslashreplace", newline=""
+                )
+            except OSError as error:
+                raise ConfigError(f"cannot write rejects to {rejects}: {error}") from error
+            self._writer: Any = csv.writer(self._file, lineterminator="\n")
+            self._writer.writerow(["file", "line", "reason", "text"])
+
+    def reject(
+        self, rows: Sequence[tuple[int, str, bytes]], *, part: str, line: int, before: int
+    ) -> None:
+        """Count rows whose content is wrong.
+
+        Parameters
+        ----------
+        rows
+            ``(line, reason, bytes)``, lines counted from 0.
+        part
+            File they are from.
+        line
+            Line of that file, counted from 1, which is their line 0.
+        before
+            Lines of the files read before.
+        """
+        for offset, reason, raw in rows:
+            if self._example is None and reason not in _HARMLESS:
+                self._example = (reason, before + line + offset, raw)
+            self._count(reason, [before + line + offset])
+        if self._file is None:
+            return
+        try:
+            for offset, reason, raw in rows:
+                text = raw.decode("utf-8", "backslashreplace")
+                self._writer.writerow([part, line + offset, reason, _printable(text)])
+        except OSError as error:
+            raise ResourceError(f"cannot write rejects to {self._path}: {error}") from error
+
+    def drop(self, reason: str, lines: np.ndarray) -> None:
+        """Count rows left out by a threshold, given their lines in any order."""
+        if len(lines):
+            few = np.partition(lines, min(SHOWN_LINES, len(lines)) - 1)[:SHOWN_LINES]
+            self._count(reason, np.sort(few).tolist(), rows=len(lines))
+
+    def _count(self, reason: str, lines: list[int], *, rows: int | None = None) -> None:
+        self._rows[reason] = self._rows.get(reason, 0) + (len(lines) if rows is None else rows)
+        kept = self._lines.setdefault(reason, [])
+        kept.extend(lines[: SHOWN_LINES - len(kept)])
+
+    def refuse_if_bad(self, max_bad_rows: float | int) -> None:
+        """Refuse an input with too many malformed rows; call it before any threshold is applied.
+
+        Raises
+        ------
+        DataError
+            If more rows than `max_bad_rows`, a share below 1 or a count, are malformed.
+        """
+        reasons = {r: n for r, n in self._rows.items() if not r.startswith("below_min")}
+        bad = sum(n for reason, n in reasons.items() if reason not in _HARMLESS)
+        allowed = max_bad_rows if max_bad_rows >= 1 else max_bad_rows * self.rows_read
+        if bad <= allowed or self._example is None:
+            return
+        parts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+        reason, line, raw = self._example
+        text = raw[: _SHOWN_TEXT * 2].decode("utf-8", "backslashreplace")
+        limit = f"{max_bad_rows:g}" if max_bad_rows >= 1 else f"{max_bad_rows:.4g} of them"
+        raise DataError(
+            f"{self.source}: {bad} of {self.rows_read} rows are malformed ({parts}), the first in"
+            f" line {line}, {reason}: {_shortened(text)}; at most {limit} accepted (--max-bad-rows)"
+        )
+
+    def report(self, *, kept: int, merged: int) -> ReadReport:
+        """Close the account."""
+        dropped = {r: Dropped(n, tuple(self._lines[r])) for r, n in self._rows.items()}
+        return ReadReport(self.source, self.rows_read, kept, merged, dropped, tuple(self.notices))
+
+    def close(self, *, publish: bool) -> None:
+        """Give the rejects file its name, or remove what was written of it."""
+        if self._file is None or self._path is None:
+            return
+        partial = _partial(self._path)
+        try:
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            if publish:
+                partial.replace(self._path)
+            else:
+                partial.unlink()
+        except OSError as error:
+            raise ResourceError(f"cannot write rejects to {self._path}: {error}") from error
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + "...")

@@ -1,0 +1,226 @@
+"""`Batch`: some rows as read; `check` keeps those that count and names what is wrong with the rest.
+
+Every reader makes batches, so what an id, a rating or a time may be is decided here and only here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int8
+
+from recae.data.readers.numbers import is_text, parse_ratings, parse_times, units_of
+from recae.data.readers.options import ReadOptions
+from recae.errors import DataError
+
+Lines = range | np.ndarray
+DATES = "dates"
+PART_NAMES = {"train": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
+_IDS = pa.dictionary(pa.int32(), pa.string())
+
+# Order matters: a row is dropped for the first reason that holds.
+REASONS = (
+    "",
+    "repeated_header",
+    "empty_user",
+    "empty_item",
+    "control_character",
+    "id_too_long",
+    "bad_rating",
+    "bad_time",
+    "bad_split",
+    "below_min_rating",
+)
+_CODE = {reason: code for code, reason in enumerate(REASONS)}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows as they were read.
+
+    Attributes
+    ----------
+    columns
+        Arrow array of each column that is used, by role: ``user``, ``item``, ``rating``, ...
+    lines
+        Line of each row, increasing, counted from the start of the batch's block.
+    raw
+        The bytes of a row, given its position.
+    rejects
+        ``(line, reason, bytes)`` of rows that never became one.
+    """
+
+    columns: dict[str, Any]
+    lines: Lines
+    raw: Callable[[int], bytes]
+    rejects: list[tuple[int, str, bytes]] = field(default_factory=list)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Rows that count.
+
+    Attributes
+    ----------
+    user, item
+        Arrow dictionary arrays of ids.
+    times
+        Counts of a unit still to be found, or microseconds where `units` says dates.
+    part
+        Position in `recae.data.interactions.PARTS`.
+    lines
+        As in `Batch`.
+    units
+        Line of the first time of each unit that occurs.
+    rejects
+        Rows dropped for what is in them.
+    low
+        Lines of rows rated below the minimum.
+    """
+
+    user: Any
+    item: Any
+    times: np.ndarray | None
+    part: Int8[np.ndarray, " rows"] | None
+    lines: Lines
+    units: dict[str, int]
+    rejects: list[tuple[int, str, bytes]]
+    low: np.ndarray
+
+
+def shifted(lines: Lines, by: int) -> Lines:
+    """`lines` moved down."""
+    if isinstance(lines, range):
+        return range(lines.start + by, lines.stop + by)
+    return lines + by
+
+
+def check(batch: Batch, options: ReadOptions, header: tuple[str, str] | None) -> Checked:
+    """Rows of `batch` that count, and the others with their reasons.
+
+    Parameters
+    ----------
+    header
+        Names of the user and item columns, where a text file could repeat them as a row.
+
+    Raises
+    ------
+    DataError
+        If times are counts in some rows and dates in others.
+    """
+    user, item = as_ids(batch.columns["user"], "user"), as_ids(batch.columns["item"], "item")
+    verdict = np.zeros(len(user), dtype=np.int8)
+    _judge_ids(verdict, user, item, options.max_id_length, header)
+    rating = parse_ratings(batch.columns["rating"]) if "rating" in batch.columns else None
+    times = parse_times(batch.columns["time"]) if "time" in batch.columns else None
+    part = _parts(batch.columns["split"]) if "split" in batch.columns else None
+    if rating is not None:
+        _mark(verdict, "bad_rating", np.isnan(rating))
+    if times is not None:
+        _mark(verdict, "bad_time", ~times.good)
+    if part is not None:
+        _mark(verdict, "bad_split", part < 0)
+    if rating is not None and options.min_rating is not None:
+        _mark(verdict, "below_min_rating", rating < options.min_rating)
+    lines, values = batch.lines, None if times is None else times.values
+    rejects, low = batch.rejects, np.zeros(0, dtype=np.int64)
+    if verdict.any():
+        keep = verdict == 0
+        at = np.asarray(lines, dtype=np.int64)
+        low = at[verdict == _CODE["below_min_rating"]]
+        wrong = np.flatnonzero((verdict > 0) & (verdict < _CODE["below_min_rating"]))
+        found = [(int(at[i]), REASONS[verdict[i]], batch.raw(int(i))) for i in wrong]
+        rejects = sorted(rejects + found)
+        user, item, lines = user.filter(keep), item.filter(keep), at[keep]
+        values = None if values is None else values[keep]
+        part = None if part is None else part[keep]
+    units: dict[str, int] = {}
+    if times is not None and values is not None and len(values):
+        first = {DATES: 0} if times.dates else units_of(values)
+        units = {unit: int(lines[row]) for unit, row in first.items()}
+    return Checked(user, item, values, part, lines, units, rejects, low)
+
+
+def _mark(verdict: Int8[np.ndarray, " rows"], reason: str, rows: np.ndarray) -> None:
+    """Give `reason` to the `rows`, a mask, that have none yet."""
+    if rows.any():
+        verdict[rows & (verdict == 0)] = _CODE[reason]
+
+
+def _judge_ids(
+    verdict: Int8[np.ndarray, " rows"],
+    user: Any,
+    item: Any,
+    longest: int,
+    header: tuple[str, str] | None,
+) -> None:
+    if header is not None:
+        users = pc.index(user.dictionary, header[0]).as_py()
+        items = pc.index(item.dictionary, header[1]).as_py()
+        if users >= 0 and items >= 0:
+            again = (_codes(user) == users) & (_codes(item) == items)
+            _mark(verdict, "repeated_header", again)
+    for ids, empty in ((user, "empty_user"), (item, "empty_item")):
+        for reason, wrong in _wrong_ids(ids, empty, longest).items():
+            _mark(verdict, reason, wrong[_codes(ids)])
+
+
+def as_ids(column: Any, role: str) -> Any:
+    """Return a column as an Arrow dictionary array of texts; whole numbers become decimal text.
+
+    Raises
+    ------
+    DataError
+        If the type is neither text nor whole numbers: how a fraction would be written is open.
+    """
+    if column.type == _IDS:
+        return column
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    values = column.dictionary
+    if not (is_text(values.type) or pa.types.is_integer(values.type)):
+        raise DataError(
+            f"{role} ids are of type {values.type}; accepted: text and whole numbers"
+            " (in pandas, .astype('Int64') or .astype(str) says which is meant)"
+        )
+    return pa.DictionaryArray.from_arrays(column.indices.cast(pa.int32()), values.cast(pa.string()))
+
+
+def _codes(ids: Any) -> np.ndarray:
+    """Code of each row; null is one past the dictionary."""
+    return np.asarray(ids.indices.fill_null(len(ids.dictionary)).to_numpy(zero_copy_only=False))
+
+
+def _wrong_ids(ids: Any, empty: str, longest: int) -> dict[str, Bool[np.ndarray, " codes"]]:
+    """For each reason that occurs, which codes of `ids` it holds for."""
+    texts = ids.dictionary
+    length = np.asarray(pc.binary_length(texts))
+    wrong = {}
+    if ids.null_count or (length == 0).any():
+        wrong[empty] = np.append(length == 0, True)
+    buffer = texts.buffers()[2]
+    data = np.frombuffer(buffer, dtype=np.uint8) if buffer is not None else np.zeros(0, np.uint8)
+    if ((data <= 32) | (data >= 127)).any():  # else neither blanks nor control characters
+        blank = np.append(np.asarray(pc.utf8_is_space(texts)) | (length == 0), True)
+        if blank[:-1].any():
+            wrong[empty] = blank
+        control = np.append(np.asarray(pc.match_substring_regex(texts, r"\p{Cc}")), False)
+        if control.any():
+            wrong["control_character"] = control
+    if (length > longest).any():
+        wrong["id_too_long"] = np.append(length > longest, False)
+    return wrong
+
+
+def _parts(column: Any) -> Int8[np.ndarray, " rows"]:
+    """Part of each row, -1 where the text names none."""
+    codes = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    texts = codes.dictionary.to_pylist()
+    parts = [PART_NAMES.get(str(text).casefold(), -1) for text in texts] + [-1]
+    found: np.ndarray = np.array(parts, dtype=np.int8)[_codes(codes)]
+    return found

@@ -1,0 +1,198 @@
+"""`read_interactions`: any table of interactions to `Interactions`, every row accounted for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import final
+
+import pandas as pd
+
+from recae.data.interactions import Interactions
+from recae.data.readers.account import Account
+from recae.data.readers.assemble import Rows, assemble
+from recae.data.readers.batch import Checked, check
+from recae.data.readers.blocks import Blocks
+from recae.data.readers.columnar import frame_batches, frame_names, open_parquet, parquet_batches
+from recae.data.readers.columns import Columns, by_name
+from recae.data.readers.item_table import with_items
+from recae.data.readers.layout import open_layout
+from recae.data.readers.options import ReadOptions
+from recae.data.readers.sources import Part, list_parts, open_part
+from recae.data.readers.text import checked_rows
+from recae.errors import ConfigError, DataError, shown
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One file on its way: its columns, its rows with the line where each batch starts."""
+
+    names: tuple[str, ...]
+    columns: Columns
+    rows: Iterator[tuple[Checked, int]]
+    lines_read: Callable[[], int]
+
+
+def read_interactions(
+    source: str | Path | pd.DataFrame,
+    *,
+    items: str | Path | None = None,
+    rejects: str | Path | None = None,
+    **options: object,
+) -> Interactions:
+    """Read a table with one interaction to a row.
+
+    Ids are text, kept byte for byte; users and items are numbered by first appearance. Rows of one
+    (user, item) pair are merged: the latest by time, else by position, gives time and part, the
+    first gives the position. Every stored value is 1: the rating decides whether a row counts
+    (`min_rating`), and without a minimum every row does.
+
+    Parameters
+    ----------
+    source
+        A CSV or TSV file in UTF-8, plain, gz or zst; a Parquet file; a folder of such files with
+        the same columns, read in name order; ``"-"``, standard input; or a DataFrame. What a file
+        is follows from its first bytes, not from its name. Ids of typed tables are text or whole
+        numbers, which become plain decimal text.
+    items
+        A table of items, whose columns become ``item_table``.
+    rejects
+        A CSV file to write every malformed row to.
+    **options
+        The fields of `ReadOptions`.
+
+    Returns
+    -------
+    Interactions
+        With a `ReadReport` whose counts add up. Lines are counted from 1, in a folder through all
+        files; rows of Parquet and of DataFrames count as lines.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not accepted.
+    DataError
+        If the input is missing, binary, damaged, ambiguous, has too many malformed rows or no
+        usable one, mixes units of time, or changes while it is read.
+    ResourceError
+        If `rejects` cannot be written any further.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user": ["u1", "u1"], "item": ["007", "7"]})
+    >>> read_interactions(frame)
+    Interactions(1 users x 2 items, 2 interactions, density 100.00%)
+    """
+    given = _options(options)
+    frame = source if isinstance(source, pd.DataFrame) else None
+    account = Account(_source_name(source), None if rejects is None else Path(rejects))
+    rows = Rows()
+    done = False
+    try:
+        if frame is not None:
+            _read_frame(frame, rows, account, given)
+        elif not isinstance(source, pd.DataFrame):
+            _read_parts(list_parts(source), rows, account, given)
+        done = True
+    finally:
+        account.close(publish=done)
+    account.refuse_if_bad(given.max_bad_rows)
+    data = assemble(rows, given, account)
+    return data if items is None else with_items(data, items, given)
+
+
+def _options(options: dict[str, object]) -> ReadOptions:
+    known = {field.name for field in fields(ReadOptions)}
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise ConfigError(f"unknown options {shown(unknown)}; accepted: {', '.join(sorted(known))}")
+    return ReadOptions(**options)  # type: ignore[arg-type]  # names are checked, types by beartype
+
+
+def _source_name(source: str | Path | pd.DataFrame) -> str:
+    if isinstance(source, pd.DataFrame):
+        return "DataFrame"
+    return "standard input" if str(source) == "-" else Path(source).name
+
+
+def _read_frame(frame: pd.DataFrame, rows: Rows, account: Account, options: ReadOptions) -> None:
+    names = frame_names(frame)
+    columns = by_name(names, options, where=account.source)
+    _tell_columns(names, columns, account, options)
+    line = 1
+    for batch in frame_batches(frame, columns):
+        _collect(check(batch, options, None), account.source, line, 0, rows, account)
+        line += len(batch.lines)
+
+
+def _read_parts(
+    parts: list[Path | None], rows: Rows, account: Account, options: ReadOptions
+) -> None:
+    before = 0
+    names: tuple[str, ...] | None = None
+    if len(parts) > 1:
+        account.notices.append(
+            f"{len(parts)} files; line numbers count through all of them, in name order"
+        )
+    for path in parts:
+        with open_part(path) as part:
+            table = (_parquet if part.kind == "parquet" else _text)(part, options)
+            if names is None:
+                names = table.names
+                _tell_columns(names, table.columns, account, options)
+            elif table.names != names:
+                raise DataError(
+                    f"{part.name} has columns {shown(table.names, 12)}; the files before it have"
+                    f" {shown(names, 12)}"
+                )
+            for checked, line in table.rows:
+                _collect(checked, part.name, line, before, rows, account)
+            before += table.lines_read()
+
+
+def _text(part: Part, options: ReadOptions) -> _Table:
+    blocks = Blocks(part.stream, part.name)
+    layout = open_layout(blocks, options, where=part.name)
+    rows = checked_rows(blocks, layout, options)
+    return _Table(layout.names, layout.columns, rows, lambda: blocks.line - 1)
+
+
+def _parquet(part: Part, options: ReadOptions) -> _Table:
+    file = open_parquet(part.stream, part.name)
+    names = tuple(file.schema_arrow.names)
+    columns = by_name(names, options, where=part.name)
+
+    def rows() -> Iterator[tuple[Checked, int]]:
+        line = 1
+        for batch in parquet_batches(file, columns, part.name):
+            yield check(batch, options, None), line
+            line += len(batch.lines)
+
+    return _Table(names, columns, rows(), lambda: int(file.metadata.num_rows))
+
+
+def _collect(
+    checked: Checked, part: str, line: int, before: int, rows: Rows, account: Account
+) -> None:
+    account.rows_read += len(checked.user) + len(checked.rejects) + len(checked.low)
+    account.reject(checked.rejects, part=part, line=line, before=before)
+    account.drop("below_min_rating", checked.low + line + before)
+    rows.add(checked, line + before)
+
+
+def _tell_columns(
+    names: Sequence[str], columns: Columns, account: Account, options: ReadOptions
+) -> None:
+    roles = columns.roles()
+    said = ", ".join(f"{role} {names[place]!r}" for role, place in roles.items())
+    account.notices.append(f"columns read: {said}")
+    if options.min_rating is not None and columns.rating is None:
+        raise DataError(
+            f"{account.source}: min_rating needs a rating column, none among {shown(names, 12)};"
+            " name it with --rating-col"
+        )
+    if options.min_rating is None and columns.rating is not None:
+        account.notices.append(
+            f"ratings in column {names[columns.rating]!r} and no minimum: every row counts as a"
+            " positive (--min-rating)"
+        )
