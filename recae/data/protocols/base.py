@@ -1,0 +1,90 @@
+"""`SplitProtocol`: the options of one way to split, and the split they give."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from recae.data.interactions import Interactions
+from recae.data.split import HeldOut, Split
+from recae.errors import ConfigError, DataError
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What a protocol makes of a data set; the fields are those of `Split`."""
+
+    train: Interactions
+    validation: HeldOut | None
+    test: HeldOut | None
+    notes: Mapping[str, object]
+
+
+class SplitProtocol(ABC):
+    """One protocol; its subclasses are frozen dataclasses whose fields are its options.
+
+    A field named ``rng`` is the seed of a protocol that draws. Instances hold checked values.
+    """
+
+    __slots__ = ()
+    name: ClassVar[str]
+
+    @abstractmethod
+    def parts(self, data: Interactions) -> Parts:
+        """Split `data`, which holds at least one interaction."""
+
+    def split(self, data: Interactions) -> Split:
+        """Split `data`.
+
+        Raises
+        ------
+        DataError
+            If the data lacks what the protocol needs, or a part would be empty.
+        ConfigError
+            If an option does not fit the data.
+        """
+        if not data.matrix.nnz:
+            raise DataError("there are no interactions to split")
+        parts = self.parts(data)
+        notes = {"interactions": int(data.matrix.nnz), **parts.notes}
+        return Split(
+            train=parts.train,
+            validation=parts.validation,
+            test=parts.test,
+            protocol=self.name,
+            options=asdict(self),  # type: ignore[call-overload]  # subclasses are dataclasses
+            fingerprint=data.fingerprint(),
+            notes=notes,
+        )
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Refuse a share that is not strictly between 0 and 1.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+    """
+    if not 0 < value < 1:
+        raise ConfigError(f"{name} is {value!r}; it is a share strictly between 0 and 1")
+
+
+def check_count(name: str, value: int, least: int = 0) -> None:
+    """Refuse a count below `least`.
+
+    Raises
+    ------
+    ConfigError
+        If it is.
+    """
+    if value < least:
+        raise ConfigError(f"{name} is {value!r}; it is a whole number of at least {least}")
+
+
+def row_counts(data: Interactions) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Interactions of each user, shape ``(users,)``."""
+    return np.diff(data.matrix.indptr).astype(np.int64)

@@ -1,0 +1,82 @@
+"""`split`: a protocol by name."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from recae.data.interactions import Interactions
+from recae.data.protocols.base import SplitProtocol
+from recae.data.protocols.mult_vae import MultVAESplit
+from recae.data.protocols.strong import Strong
+from recae.data.split import Split
+from recae.errors import ConfigError
+
+PROTOCOLS: Mapping[str, type[SplitProtocol]] = MappingProxyType(
+    {kind.name: kind for kind in (Strong, MultVAESplit)}
+)
+
+
+def split(
+    data: Interactions, protocol: str = "strong", *, rng: int | None = None, **options: object
+) -> Split:
+    """Split `data` by the protocol of that name.
+
+    Parameters
+    ----------
+    data
+        What to split.
+    protocol
+        A key of `PROTOCOLS`.
+    rng
+        Seed, 0 where not given. ``mult-vae`` has its own, the option ``seed``; protocols that draw
+        nothing give the same split for every seed.
+    **options
+        Options of the protocol: the fields of ``PROTOCOLS[protocol]``.
+
+    Returns
+    -------
+    The split; ``split(data, s.protocol, **s.options)`` makes the split ``s`` again.
+
+    Raises
+    ------
+    ConfigError
+        If the protocol or an option is unknown, or a value is not accepted.
+    DataError
+        If the data lacks what the protocol needs, or a part would be empty.
+
+    Examples
+    --------
+    >>> from recae.data.synthetic import Synthetic
+    >>> parts = split(Synthetic(n_users=50, n_items=40).interactions(), "strong", rng=1)
+    >>> parts.train.n_users, len(parts.validation), len(parts.test)
+    (40, 5, 5)
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    kind = PROTOCOLS[protocol]
+    accepted = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    if rng is not None and "rng" in names:
+        options["rng"] = rng
+    elif rng is not None and "seed" in names:
+        raise ConfigError(f"protocol {protocol!r} got rng={rng}; it is seeded by its option seed")
+    for name in options:
+        if name not in names:
+            raise ConfigError(
+                f"protocol {protocol!r} has no option {name!r}; it accepts {', '.join(names)}"
+            )
+    return kind(**{n: _typed(n, v, accepted[n]) for n, v in options.items()}).split(data)
+
+
+def _typed(name: str, value: object, hint: Any) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value) is int and not isinstance(value, hint) and isinstance(0.0, hint):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        wanted = getattr(hint, "__name__", None) or str(hint)
+        raise ConfigError(f"option {name} is {value!r}; it is of type {wanted}")
+    return value
