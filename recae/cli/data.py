@@ -10,7 +10,7 @@ from recae.cli.output import show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
-from recae.data.protocols import fixture_hashes
+from recae.data.protocols.fixtures import fixture_hashes
 from recae.data.split import HeldOut, Split
 from recae.experiment import data_summary, make_split
 from recae.storage import write_json, write_parquet
@@ -54,7 +54,8 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
     Writes train.parquet, {validation,test}_{fold_in,target}.parquet and split.json.
     """
     config = resolve(options)
-    made = make_split(read(source, config, options), config)
+    data = read(source, config, options)
+    made = make_split(data, config)
     out.mkdir(parents=True, exist_ok=True)
     write_parquet(out / "train.parquet", _pairs(made.train.histories(), made.train.users, made))
     for name in ("validation", "test"):
@@ -66,7 +67,7 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
         write_parquet(out / f"{name}_target.parquet", _pairs(target, part.users, made))
     about = made.to_json()
     if made.protocol == "mult-vae":
-        about["authors_files_sha256"] = fixture_hashes(made)
+        about["authors_files_sha256"] = fixture_hashes(made, data)
     write_json(out / "split.json", about)
     text = "\n".join(f"{key}: {value}" for key, value in about.items())
     show(about, text, as_json=as_json)

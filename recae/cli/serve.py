@@ -31,7 +31,8 @@ def command(
     insecure_no_auth: bool,
 ) -> None:
     """Answer GET /recommend?user=ID from the model directory DIR until stopped."""
-    from recae_api import Settings, create_app, serve
+    from recae_api import Settings, create_app
+    from recae_api.server import serve
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     service = RecommendationService.open(directory)
@@ -41,6 +42,8 @@ def command(
         host=host,
         port=port,
         threads=threads,
-        insecure_no_auth=insecure_no_auth,
-        ready=lambda url: click.echo(f"listening on {url}, docs at {url}/docs", err=True),
+        insecure=insecure_no_auth,
+        on_listening=lambda host, port: click.echo(
+            f"listening on http://{host}:{port}/, documentation at /docs", err=True
+        ),
     )

@@ -14,6 +14,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from jaxtyping import Int64
 
@@ -116,7 +117,10 @@ def write_recommendations(
         If the disk is full.
     """
     if not resume:
-        with atomic_file(path) as file, _Writer(file, file_format) as writer:
+        with (
+            atomic_file(path) as file,
+            _Writer(file, file_format, _quoting(asked, users)) as writer,
+        ):
             return _write(asked, histories, users, slice(0, len(users)), writer)
     parts = _Parts(path, file_format, _question(asked, histories, users, file_format))
     total = Done(0, 0, 0)
@@ -131,7 +135,7 @@ def stream_recommendations(
     asked: Asked, histories: Histories, users: IdMap, file: Any, *, file_format: Format
 ) -> Done:
     """Write the lists of all `users` to an open binary file, a standard output say."""
-    with _Writer(file, file_format) as writer:
+    with _Writer(file, file_format, _quoting(asked, users)) as writer:
         return _write(asked, histories, users, slice(0, len(users)), writer)
 
 
@@ -180,13 +184,25 @@ def _write(
     return total
 
 
+def _quoting(asked: Asked, users: IdMap) -> str:
+    """Quotes around ids only where an id needs them: Arrow quotes all texts of a file or none."""
+    for ids in (asked.items, users):
+        special = pc.match_substring_regex(ids.to_arrow(), '[",\r\n]|^$')
+        if pc.any(special, min_count=0).as_py():
+            return "needed"
+    return "none"
+
+
 @final
 class _Writer:
     """Appends chunks of lists to an open file in one of the formats."""
 
-    def __init__(self, file: Any, file_format: Format, *, header: bool = True) -> None:
+    def __init__(
+        self, file: Any, file_format: Format, quoting: str, *, header: bool = True
+    ) -> None:
         self._file = file
         self._format = file_format
+        self._quoting = quoting
         self._header = header
         self._stack = ExitStack()
         self._arrow: Any = None
@@ -197,7 +213,7 @@ class _Writer:
         elif self._format == "csv":
             if self._header:
                 self._file.write(b"user_id,item_id,score,rank\n")
-            options = pa.csv.WriteOptions(include_header=False, quoting_style="needed")
+            options = pa.csv.WriteOptions(include_header=False, quoting_style=self._quoting)
             self._arrow = pa.csv.CSVWriter(self._file, _SCHEMA, write_options=options)
         if self._arrow is not None:
             self._stack.enter_context(self._arrow)
@@ -212,14 +228,14 @@ class _Writer:
         if self._arrow is not None:
             self._arrow.write_table(table)
             return
-        items, scores = table["item_id"].to_pylist(), table["score"].to_pylist()
+        items, scores = table["item_id"].to_pylist(), table["score"].cast(pa.string()).to_pylist()
         stops = np.cumsum(lengths).tolist()
         starts = [0, *stops[:-1]]
         for user, start, stop in zip(
             users.ids_at(range(rows.start, rows.stop)), starts, stops, strict=True
         ):
             listed = [
-                {"item_id": item, "score": score}
+                {"item_id": item, "score": float(score)}  # the shortest text of a float32
                 for item, score in zip(items[start:stop], scores[start:stop], strict=True)
             ]
             line = json.dumps({"user_id": user, "items": listed}, ensure_ascii=False)
@@ -275,7 +291,11 @@ class _Parts:
 
     def write(self, asked: Asked, histories: Histories, users: IdMap, people: slice) -> Done:
         part, about = self._files(people)
-        with atomic_file(part) as file, _Writer(file, self._format, header=False) as writer:
+        quoting = _quoting(asked, users)
+        with (
+            atomic_file(part) as file,
+            _Writer(file, self._format, quoting, header=False) as writer,
+        ):
             done = _write(asked, histories, users, people, writer)
         write_json(about, {"users": done.users, "rows": done.rows, "short": done.short})
         return done
@@ -283,7 +303,7 @@ class _Parts:
     def join(self) -> None:
         """Put the parts together under the final name, and remove them."""
         parts = sorted(self._directory.glob("part-*[0-9]"))
-        with atomic_file(self._path) as file, _Writer(file, self._format) as writer:
+        with atomic_file(self._path) as file, _Writer(file, self._format, "none") as writer:
             for part in parts:
                 if self._format == "parquet":
                     source = pa.parquet.ParquetFile(part)
