@@ -2,11 +2,8 @@
 
 import json
 import logging
-import re
-import threading
 import time
 import traceback
-import uuid
 from typing import Final
 
 from flask import Response, g, request
@@ -16,8 +13,9 @@ from werkzeug.exceptions import HTTPException
 from recae.serving import RecommendationService
 from recae_api.access import require_scope
 from recae_api.documentation import openapi_app
+from recae_api.headers import common_headers, request_id
 from recae_api.keys import KeyRing
-from recae_api.lifecycle import STOPPING
+from recae_api.lifecycle import Lifecycle
 from recae_api.pages import add_pages
 from recae_api.problems import MEDIA_TYPE, Problem, encoded, problem_of_status
 from recae_api.routes import add_routes
@@ -25,12 +23,6 @@ from recae_api.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)
 _ACCESS: Final = logging.getLogger("recae_api.access")
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
-_OWN_FILES: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 def create_app(service: RecommendationService, settings: Settings | None = None) -> OpenAPI:
@@ -62,14 +54,14 @@ def create_app(service: RecommendationService, settings: Settings | None = None)
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.url_map.merge_slashes = False  # its redirects are HTML
-    app.extensions[STOPPING] = threading.Event()
+    Lifecycle(settings).attach(app)
     ring = None if settings.key_file is None else KeyRing(settings.key_file)
 
     @app.before_request
     def admit() -> None:
         """Key first, then size: whoever has no key learns nothing from the parameters."""
         g.started = time.monotonic()
-        g.request_id = _request_id()
+        g.request_id = request_id(request.headers.get("X-Request-ID", ""))
         if ring is not None:
             g.key_id = require_scope(ring, request)
         if (request.content_length or 0) > settings.max_body_bytes:
@@ -77,7 +69,9 @@ def create_app(service: RecommendationService, settings: Settings | None = None)
 
     @app.after_request
     def finish(response: Response) -> Response:
-        _add_headers(response, g.get("model_version") or service.version)
+        page = response.mimetype == "text/html"
+        response.headers.update(common_headers(g.request_id, page=page))
+        response.headers["X-Model-Version"] = g.get("model_version") or service.version
         _log_access(response)
         return response
 
@@ -89,16 +83,8 @@ def create_app(service: RecommendationService, settings: Settings | None = None)
     return app
 
 
-def _request_id() -> str:
-    """Id of this request: the client's where it is harmless, else a new one."""
-    if "request_id" not in g:
-        sent = request.headers.get("X-Request-ID", "")
-        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
-    return str(g.request_id)
-
-
 def _answer(problem: Problem) -> Response:
-    body = encoded(problem, _request_id())
+    body = encoded(problem, g.request_id)
     return Response(body, problem.status, problem.headers, content_type=MEDIA_TYPE)
 
 
@@ -112,18 +98,8 @@ def _answer_http(error: HTTPException) -> Response:
 def _answer_unexpected(error: Exception) -> Response:
     """Problem 500, and the reason in one line of the log that no client's text can break."""
     lines = traceback.format_exception(error)
-    _LOG.error(json.dumps({"request_id": _request_id(), "error": "".join(lines)}))
+    _LOG.error(json.dumps({"request_id": g.request_id, "error": "".join(lines)}))
     return _answer(problem_of_status(500))
-
-
-def _add_headers(response: Response, model_version: str) -> None:
-    response.headers["X-Request-ID"] = _request_id()
-    response.headers["X-Model-Version"] = model_version
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    page = response.mimetype == "text/html"
-    response.headers["Content-Security-Policy"] = _OWN_FILES if page else _NOTHING
 
 
 def _log_access(response: Response) -> None:
@@ -133,7 +109,7 @@ def _log_access(response: Response) -> None:
     _ACCESS.info(
         json.dumps(
             {
-                "request_id": _request_id(),
+                "request_id": g.request_id,
                 "method": request.method[:20],
                 "route": str(request.url_rule) if request.url_rule else None,
                 "status": response.status_code,

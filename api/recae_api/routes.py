@@ -19,7 +19,7 @@ from recae_api.answers import (
     Recommended,
 )
 from recae_api.documentation import answers, body_of, query_of
-from recae_api.lifecycle import stopping
+from recae_api.lifecycle import lifecycle_of
 from recae_api.parameters import Asked, asked_models
 from recae_api.problems import Problem, abridged
 from recae_api.reading import from_json, from_query, nothing_asked
@@ -143,7 +143,7 @@ def _add_model(app: OpenAPI, service: RecommendationService, keys: _Security) ->
 
 def _add_health(app: OpenAPI) -> None:
     def ready() -> Response:
-        if stopping(app).is_set():
+        if lifecycle_of(app).stopping.is_set():
             raise Problem("unavailable", "the service is stopping", {"Retry-After": "5"})
         return _json(Health(status="ready"))
 
