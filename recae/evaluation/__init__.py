@@ -3,14 +3,18 @@
 from recae.evaluation.evaluator import evaluate
 from recae.evaluation.names import ACCEPTED, DEFAULT_METRICS, Metric, parse_metric
 from recae.evaluation.report import Report, Segment, Summary, write_per_user
+from recae.evaluation.significance import Comparison, Difference, compare_reports
 
 __all__ = [
     "ACCEPTED",
+    "Comparison",
     "DEFAULT_METRICS",
+    "Difference",
     "Metric",
     "Report",
     "Segment",
     "Summary",
+    "compare_reports",
     "evaluate",
     "parse_metric",
     "write_per_user",

@@ -20,9 +20,12 @@ holds a target, else 0; every value lies in [0, 1], and a perfect list gets exac
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
+Hits = Bool[np.ndarray, "users k_max"] | Float64[np.ndarray, "users k_max"]
+"""Hits, or their probabilities (`recae.evaluation.ties`), for metrics that are linear in them."""
+
 
 def recall(
-    hits: Bool[np.ndarray, "users k_max"], n_targets: Int64[np.ndarray, " users"], k: int
+    hits: Hits, n_targets: Int64[np.ndarray, " users"], k: int
 ) -> Float64[np.ndarray, " users"]:
     r"""``recall@k``: hits among the first `k`, divided by min(k, targets).
 
@@ -45,7 +48,7 @@ def recall(
 
 
 def recall_all(
-    hits: Bool[np.ndarray, "users k_max"], n_targets: Int64[np.ndarray, " users"], k: int
+    hits: Hits, n_targets: Int64[np.ndarray, " users"], k: int
 ) -> Float64[np.ndarray, " users"]:
     r"""``recall-all@k``: hits among the first `k`, divided by all targets.
 
@@ -66,7 +69,7 @@ def recall_all(
 
 
 def precision(
-    hits: Bool[np.ndarray, "users k_max"], n_targets: Int64[np.ndarray, " users"], k: int
+    hits: Hits, n_targets: Int64[np.ndarray, " users"], k: int
 ) -> Float64[np.ndarray, " users"]:
     r"""``precision@k``: hits among the first `k`, divided by `k`, however short the list.
 
@@ -171,7 +174,7 @@ def r_precision(
 
 
 def ndcg(
-    hits: Bool[np.ndarray, "users k_max"], n_targets: Int64[np.ndarray, " users"], k: int
+    hits: Hits, n_targets: Int64[np.ndarray, " users"], k: int
 ) -> Float64[np.ndarray, " users"]:
     r"""``ndcg@k``: discounted hits, divided by those of a list that begins with all targets.
 
@@ -194,7 +197,7 @@ def ndcg(
     """
     shown = hits[:, :k]
     ideal = np.concatenate(([0.0], np.cumsum(_discounts(k))))
-    gained = _total(np.where(shown, _discounts(shown.shape[1]), 0.0))
+    gained = _total(shown * _discounts(shown.shape[1]))
     return _ratio(gained, ideal[np.minimum(n_targets, k)])
 
 
