@@ -9,13 +9,21 @@ import numpy as np
 
 from recae.data.interactions import Interactions
 from recae.data.protocols.base import SplitProtocol
+from recae.data.protocols.column import Column
+from recae.data.protocols.everyone import Everyone
+from recae.data.protocols.leave_last import LeaveLast
 from recae.data.protocols.mult_vae import MultVAESplit
+from recae.data.protocols.random_rows import RandomRows
 from recae.data.protocols.strong import Strong
+from recae.data.protocols.temporal import Temporal
 from recae.data.split import Split
 from recae.errors import ConfigError
 
 PROTOCOLS: Mapping[str, type[SplitProtocol]] = MappingProxyType(
-    {kind.name: kind for kind in (Strong, MultVAESplit)}
+    {
+        kind.name: kind
+        for kind in (Strong, MultVAESplit, RandomRows, LeaveLast, Temporal, Column, Everyone)
+    }
 )
 
 
