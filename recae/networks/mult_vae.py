@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from recae.networks.batch import SparseBatch
+from recae.networks.fast_path import FastPath
 from recae.networks.losses import annealed_beta, gaussian_kl, multinomial_nll, squared_weights
 
 
@@ -74,16 +75,6 @@ def _linear(n_in: int, n_out: int, rng: torch.Generator) -> nn.Linear:
     return layer
 
 
-def _bag(
-    table: nn.Linear, x: SparseBatch, values: Float[Tensor, " nnz"]
-) -> Float[Tensor, "batch width"]:
-    """First layer: weighted sum of the table rows of each history, plus the bias."""
-    summed = nn.functional.embedding_bag(
-        x.items, table.weight, x.offsets, mode="sum", per_sample_weights=values
-    )
-    return summed + table.bias
-
-
 def _item_table(n_items: int, width: int, rng: torch.Generator) -> nn.Linear:
     """First layer, stored with a row per item: ``weight`` has shape ``(n_items, width)``."""
     layer = _linear(n_items, width, rng)
@@ -106,7 +97,15 @@ def _draw_mask(x: SparseBatch, dropout: float, rng: torch.Generator) -> Tensor |
 
 
 class _Network(nn.Module):
-    """What both networks share: the item table, the dense layers, the output table."""
+    """What both networks share: the item table, the dense layers, the output table.
+
+    Attributes
+    ----------
+    fast
+        How to compute the two wide layers of a training step; None is by the plain equations.
+    """
+
+    fast: FastPath | None = None
 
     def __init__(
         self,
@@ -132,19 +131,42 @@ class _Network(nn.Module):
         """Type of the weights."""
         return self.output.weight.dtype
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch items"]:
-        """Unnormalised item scores of codes `z`, shape ``(batch, items)``."""
+    def _bag(self, x: SparseBatch, keep: Tensor | None) -> Float[Tensor, "batch width"]:
+        """First layer: weighted sum of the table rows of each history, plus the bias."""
+        values = _dropped(x, keep, self.dropout, self.dtype)
+        if self.fast is not None:
+            return self.fast.bag(self.table.weight, x, values) + self.table.bias
+        summed = nn.functional.embedding_bag(
+            x.items, self.table.weight, x.offsets, mode="sum", per_sample_weights=values
+        )
+        return summed + self.table.bias
+
+    def _hidden(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch width"]:
         for layer in self.decoder:
             z = torch.tanh(layer(z))
-        logits: Tensor = self.output(z)
+        return z
+
+    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch items"]:
+        """Unnormalised item scores of codes `z`, shape ``(batch, items)``."""
+        logits: Tensor = self.output(self._hidden(z))
         return logits
+
+    def _nll(self, z: Float[Tensor, "batch latent"], x: SparseBatch) -> Float[Tensor, ""]:
+        """Negative log-likelihood of the histories given their codes, averaged."""
+        if self.fast is not None:
+            output = self.output
+            return self.fast.nll(self._hidden(z), output.weight, output.bias, x).mean()
+        return multinomial_nll(self.decode(z), x).mean()
 
     def _penalty(self) -> Tensor:
         """``weight_decay`` times the squares of all weights; biases are left out."""
         if self.weight_decay == 0.0:
             return self.output.weight.new_zeros(())
-        layers = [self.table, *self.encoder, *self.decoder, self.output]
-        return self.weight_decay * squared_weights([layer.weight for layer in layers])
+        weights = [layer.weight for layer in (*self.encoder, *self.decoder)]
+        tables = [self.table.weight, self.output.weight]
+        if self.fast is not None and self.fast.updates:
+            tables = [table.detach() for table in tables]  # their updates have this term
+        return self.weight_decay * squared_weights([*weights, *tables])
 
 
 @final
@@ -190,14 +212,14 @@ class MultDAENetwork(_Network):
         self, x: SparseBatch, keep: Bool[Tensor, " nnz"] | None = None
     ) -> Float[Tensor, "batch latent"]:
         """Code of each history, shape ``(batch, latent)``; `keep` is a dropout mask."""
-        h = torch.tanh(_bag(self.table, x, _dropped(x, keep, self.dropout, self.dtype)))
+        h = torch.tanh(self._bag(x, keep))
         for layer in self.encoder:
             h = torch.tanh(layer(h))
         return h
 
     def loss_given(self, x: SparseBatch, *, keep: Bool[Tensor, " nnz"] | None) -> Loss:
         """Loss of a batch for a given dropout mask (Liang et al., sec. 2.3)."""
-        nll = multinomial_nll(self.decode(self.encode(x, keep)), x).mean()
+        nll = self._nll(self.encode(x, keep), x)
         return Loss(nll + self._penalty(), nll, torch.zeros_like(nll))
 
     def loss(self, x: SparseBatch, *, step: int, rng: torch.Generator) -> Loss:
@@ -259,7 +281,7 @@ class MultVAENetwork(_Network):
         self, x: SparseBatch, keep: Bool[Tensor, " nnz"] | None = None
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
         """Mean and log-variance of each history's code, both ``(batch, latent)``."""
-        h = _bag(self.table, x, _dropped(x, keep, self.dropout, self.dtype))
+        h = self._bag(x, keep)
         for layer in self.encoder:
             h = layer(torch.tanh(h))
         return h[:, : self.latent_dim], h[:, self.latent_dim :]
@@ -281,7 +303,7 @@ class MultVAENetwork(_Network):
         """
         mu, log_var = self.encode(x, keep)
         z = mu + noise * (0.5 * log_var).exp()
-        nll = multinomial_nll(self.decode(z), x).mean()
+        nll = self._nll(z, x)
         kl = gaussian_kl(mu, log_var).mean()
         return Loss(nll + beta * kl + self._penalty(), nll, kl)
 

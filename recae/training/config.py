@@ -33,6 +33,9 @@ class TrainingConfig:
     precision
         ``"float32"``, or ``"bfloat16"`` products under autocast. ``"auto"``: float32 on the CPU,
         bfloat16 on a CUDA device that has it.
+    path
+        ``"plain"``: the equations as written. ``"fast"``: the same numbers with the wide layers
+        and their updates by blocks. ``"auto"``: fast on the CPU.
     rng
         Seed of everything that is drawn.
     """
@@ -45,6 +48,7 @@ class TrainingConfig:
     validation_metric: str = "ndcg@100"
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    path: Literal["auto", "plain", "fast"] = "auto"
     rng: int = 42
 
     def __post_init__(self) -> None:

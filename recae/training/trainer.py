@@ -22,6 +22,7 @@ from recae.training.config import (
     steps_per_epoch,
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
+from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.rows import STEP, DeviceRows, stream
 
 logger = logging.getLogger("recae.training")
@@ -173,8 +174,13 @@ class _Run:
         self.steps_per_epoch = steps_per_epoch(config, n_users)
         self.n_epochs = planned_epochs(config, n_users)
         self.parameters = dict(network.named_parameters())
-        self.optimiser = torch.optim.Adam(
-            self.parameters.values(), lr=config.learning_rate, fused=True
+        self.optimiser = Optimiser(
+            network,
+            path=resolve_path(config.path, network, device),
+            learning_rate=config.learning_rate,
+            precision=self.precision,
+            entries=self.batch_size * rows.nnz / n_users,
+            every_step=config.ema_decay is not None,
         )
         self.average = _copies(self.parameters) if config.ema_decay is not None else None
         self.best: dict[str, Tensor] | None = None
@@ -189,6 +195,7 @@ class _Run:
             if save is not None:
                 save()
             logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
+        self.optimiser.close()
         final = self.best if self.best is not None else self.average
         if final is not None:
             _assign(self.parameters, final)
@@ -210,6 +217,7 @@ class _Run:
             sums += self._step(x, step) * len(x)
             step += 1
         self.network.eval()
+        self.optimiser.settle()
         score = None
         best = False
         if validate is not None:
@@ -233,9 +241,7 @@ class _Run:
                 f"the loss is {values[0].item()} at epoch {step // self.steps_per_epoch + 1},"
                 f" step {step}, learning rate {self.config.learning_rate:g}; lower the rate"
             )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        self.optimiser.step()
+        self.optimiser.minimise(loss.total)
         if self.average is not None:
             assert self.config.ema_decay is not None
             decay = min(self.config.ema_decay, (step + 1) / (step + 10))  # short memory at first
@@ -247,9 +253,7 @@ class _Run:
     def checkpoint(self, identity: dict[str, object]) -> Checkpoint:
         """Everything needed to go on from here."""
         tensors = {f"weights/{name}": p.detach() for name, p in self.parameters.items()}
-        for index, name in enumerate(self.parameters):
-            state = self.optimiser.state_dict()["state"][index]
-            tensors |= {f"adam/{key}/{name}": value for key, value in state.items()}
+        tensors |= {f"adam/{place}": value for place, value in self.optimiser.state().items()}
         for kind, values in (("average", self.average), ("best", self.best)):
             tensors |= {f"{kind}/{name}": value for name, value in (values or {}).items()}
         return Checkpoint(
@@ -261,19 +265,17 @@ class _Run:
 
     def restore(self, found: Checkpoint) -> None:
         """Continue from `found`."""
-        kinds: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "best": {}}
-        adam: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(self.parameters))}
-        position = {name: i for i, name in enumerate(self.parameters)}
+        kinds: dict[str, dict[str, Tensor]] = {
+            "weights": {},
+            "average": {},
+            "best": {},
+            "adam": {},
+        }
         for key, array in found.tensors.items():
             kind, rest = key.split("/", 1)
-            if kind == "adam":
-                part, name = rest.split("/", 1)
-                adam[position[name]][part] = torch.from_numpy(array)
-            else:
-                kinds[kind][rest] = torch.from_numpy(array).to(self.device)
+            kinds[kind][rest] = torch.from_numpy(array).to(self.device)
         _assign(self.parameters, kinds["weights"])
-        state = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({**state, "state": adam})
+        self.optimiser.restore(kinds["adam"])
         self.average = kinds["average"] or self.average
         self.best = kinds["best"] or None
         self.log = [EpochRecord(**record) for record in found.log]

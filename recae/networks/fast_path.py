@@ -1,0 +1,56 @@
+"""`FastPath`: the two wide layers of a network, computed by blocks while it trains."""
+
+from dataclasses import dataclass
+from typing import final
+
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from recae.networks.batch import SparseBatch
+from recae.networks.fused_softmax import FusedSoftmax, RowUpdates
+from recae.networks.item_bags import item_bags
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FastPath:
+    """How a network's `loss_given` treats its first and its last layer.
+
+    Attributes
+    ----------
+    softmax
+        The likelihood through the output layer.
+    table
+        Who updates the encoder table while its gradient appears; None leaves that to autograd.
+        Given if and only if `softmax` has its own for the output table.
+    touched_only
+        Hand `table` only the rows that the batch holds.
+    """
+
+    softmax: FusedSoftmax
+    table: RowUpdates | None = None
+    touched_only: bool = False
+
+    @property
+    def updates(self) -> bool:
+        """Whether the tables are updated during the backward pass, weight decay included."""
+        return self.table is not None
+
+    def bag(
+        self,
+        table: Float32[Tensor, "items width"],
+        x: SparseBatch,
+        values: Float32[Tensor, " nnz"],
+    ) -> Float32[Tensor, "batch width"]:
+        """Sum of the table rows of each history, weighted by `values`."""
+        return item_bags(table, x, values, self.table, touched_only=self.touched_only)
+
+    def nll(
+        self,
+        hidden: Float[Tensor, "batch width"],
+        weight: Float32[Tensor, "items width"],
+        bias: Float32[Tensor, " items"],
+        x: SparseBatch,
+    ) -> Float32[Tensor, " batch"]:
+        """Negative log-likelihood of each history, given the last hidden layer."""
+        return self.softmax(hidden, weight, bias, x)

@@ -1,0 +1,144 @@
+"""`Optimiser`: Adam on all parameters of a network, by the plain or the fast path."""
+
+from collections.abc import Mapping
+from typing import Literal, Protocol, final, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from recae.errors import ConfigError
+from recae.networks.fast_path import FastPath
+from recae.networks.fused_softmax import FusedSoftmax
+from recae.training.table_adam import BETAS, EPSILON, TableAdam
+
+# The encoder table's rows without an entry are put off when a step touches less than this share.
+_FEW = 1 / 8
+
+
+@runtime_checkable
+class WideNetwork(Protocol):
+    """A network between two tables with a row for each item, which can go by the fast path."""
+
+    fast: FastPath | None
+    table: nn.Module
+    output: nn.Module
+    weight_decay: float
+
+
+def resolve_path(
+    path: Literal["auto", "plain", "fast"], network: nn.Module, device: torch.device
+) -> Literal["plain", "fast"]:
+    """Path to train `network` by; ``"auto"`` is the fast one on the CPU, where it has one.
+
+    Raises
+    ------
+    ConfigError
+        If the fast path was asked for and the network has none.
+    """
+    able = isinstance(network, WideNetwork) and network.output.weight.dtype == torch.float32
+    if path == "fast" and not able:
+        raise ConfigError("path is fast; this network has no fast path, auto or plain is accepted")
+    if path == "auto":
+        return "fast" if able and device.type == "cpu" else "plain"
+    return path
+
+
+@final
+class Optimiser:
+    """Adam (betas 0.9 and 0.999, epsilon 1e-8) on the parameters of a network.
+
+    Parameters
+    ----------
+    network
+        Its parameters are changed in place. On the fast path `fast` is set: `close` unsets it.
+    path
+        ``"fast"``: the two tables are updated block by block during the backward pass.
+    learning_rate
+        Of Adam.
+    precision
+        Of the fast path's products.
+    entries
+        Item entries that a step reads on average, dropped ones left out.
+    every_step
+        The weights are read between steps, so no update is ever put off.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        path: Literal["plain", "fast"],
+        learning_rate: float,
+        precision: Literal["float32", "bfloat16"],
+        entries: float,
+        every_step: bool,
+    ) -> None:
+        self._network = network
+        self._parameters = dict(network.named_parameters())
+        self._tables: dict[str, TableAdam] = {}
+        if path == "fast":
+            assert isinstance(network, WideNetwork)
+            decay = 2 * network.weight_decay  # its loss has the squares; their gradient has a 2
+            for name in ("table.weight", "output.weight"):
+                self._tables[name] = TableAdam(
+                    self._parameters[name], learning_rate=learning_rate, weight_decay=decay
+                )
+            n_items = len(self._parameters["output.weight"])
+            network.fast = FastPath(
+                softmax=FusedSoftmax(precision, updates=self._tables["output.weight"]),
+                table=self._tables["table.weight"],
+                touched_only=not every_step and decay == 0 and entries < _FEW * n_items,
+            )
+        self._rest = [name for name in self._parameters if name not in self._tables]
+        self._adam = torch.optim.Adam(
+            [self._parameters[name] for name in self._rest],
+            lr=learning_rate,
+            betas=BETAS,
+            eps=EPSILON,
+            fused=True,
+        )
+
+    def minimise(self, loss: Tensor) -> None:
+        """One update by the gradient of `loss`."""
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._adam.step()
+        for table in self._tables.values():
+            table.finish()
+
+    def settle(self) -> None:
+        """Do every update that was put off; before the weights are read."""
+        for table in self._tables.values():
+            table.settle()
+
+    def close(self) -> None:
+        """Settle, and leave the network on the plain path."""
+        self.settle()
+        if self._tables:
+            self._network.fast = None  # type: ignore[assignment]  # a WideNetwork
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts of a settled network, as ``key/parameter``."""
+        states = self._adam.state_dict()["state"]
+        out = {
+            f"{key}/{name}": value
+            for index, name in enumerate(self._rest)
+            for key, value in states[index].items()
+        }
+        for name, table in self._tables.items():
+            out[f"exp_avg/{name}"] = table.exp_avg
+            out[f"exp_avg_sq/{name}"] = table.exp_avg_sq
+            out[f"step/{name}"] = torch.tensor(float(table.steps))
+        return out
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `state`."""
+        by_name: dict[str, dict[str, Tensor]] = {name: {} for name in self._parameters}
+        for place, value in state.items():
+            key, name = place.split("/", 1)
+            by_name[name][key] = value
+        for name, table in self._tables.items():
+            moments = by_name[name]
+            table.restore(moments["exp_avg"], moments["exp_avg_sq"], int(moments["step"]))
+        states = {index: by_name[name] for index, name in enumerate(self._rest)}
+        self._adam.load_state_dict({**self._adam.state_dict(), "state": states})

@@ -1,0 +1,299 @@
+"""The fast training step: the numbers of the plain equations, by blocks."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from recae.data.histories import canonical_csr
+from recae.errors import ConfigError
+from recae.networks import fused_softmax
+from recae.networks.batch import SparseBatch
+from recae.networks.fused_softmax import FusedSoftmax
+from recae.networks.item_bags import item_bags
+from recae.networks.losses import multinomial_nll
+from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
+from recae.training.config import TrainingConfig
+from recae.training.optimiser import Optimiser
+from recae.training.table_adam import TableAdam
+from recae.training.trainer import Trainer
+
+PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+# Relative error of a gradient, as a norm, against float64: a rounding of bfloat16 is 2e-3.
+BOUND = {"float32": 1e-5, "bfloat16": 1e-2}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks, the last one short, at the sizes of a test."""
+    monkeypatch.setattr(fused_softmax, "_BLOCK_ENTRIES", 4000)
+    monkeypatch.setattr(fused_softmax, "_BLOCK_ITEMS", 100)
+    monkeypatch.setattr(fused_softmax, "_SHIFT_ITEMS", 8)
+    monkeypatch.setattr("recae.networks.item_bags._ROWS", 50)
+    monkeypatch.setattr("recae.training.table_adam._CHUNK", 16)
+
+
+def histories(users: int, items: int, *, seed: int = 0, mean: float = 8.0) -> csr_array:
+    """Random rows over a long tail, the first one empty."""
+    rng = np.random.default_rng(seed)
+    popularity = 1 / np.arange(1, items + 1)
+    popularity = rng.permutation(popularity * mean / popularity.sum()).clip(max=0.9)
+    dense = rng.random((users, items)) < popularity
+    dense[0] = False
+    dense[1:, 0] = True
+    return canonical_csr(csr_array(dense.astype(np.float32)))
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(nll: object, *leaves: Tensor, weights: Tensor) -> list[Tensor]:
+    """Value and gradients of the weighted sum of ``nll(*leaves)``."""
+    leaves = tuple(leaf.detach().clone().requires_grad_() for leaf in leaves)
+    value = nll(*leaves)  # type: ignore[operator]  # a function
+    (value * weights.to(value.dtype)).sum().backward()
+    return [value.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def distance(found: Tensor, truth: Tensor) -> float:
+    return float((found.double() - truth).norm() / truth.norm())
+
+
+def plain(x: SparseBatch):  # type: ignore[no-untyped-def]
+    return lambda h, weight, bias: multinomial_nll(h @ weight.T + bias, x)
+
+
+def output_layer(users: int, items: int, width: int, *, scale: float) -> tuple[Tensor, ...]:
+    h = torch.tanh(normal(users, width, seed=1))
+    weight = normal(items, width, seed=2) * scale / width**0.5
+    return h, weight, normal(items, seed=3) * 0.5 - 1
+
+
+@PRECISIONS
+@pytest.mark.parametrize("stored_bytes", [0, 1 << 30], ids=["recomputed", "stored"])
+@pytest.mark.parametrize(("users", "items", "width"), [(33, 517, 24), (1, 3, 2), (60, 100, 8)])
+def test_likelihood_and_gradients(
+    precision: str, stored_bytes: int, users: int, items: int, width: int
+) -> None:
+    matrix = histories(users, items) if users > 1 else csr_array(np.eye(1, items, dtype=np.float32))
+    x = SparseBatch.from_csr(matrix)
+    leaves = output_layer(users, items, width, scale=2.0)
+    weights = normal(users, seed=4)  # each user's part of the gradient has its own factor
+    fast = FusedSoftmax(precision, stored_bytes=stored_bytes)  # type: ignore[arg-type]
+    truth = gradients(plain(x), *(leaf.double() for leaf in leaves), weights=weights.double())
+    found = gradients(lambda h, w, b: fast(h, w, b, x), *leaves, weights=weights)
+    assert [f.dtype for f in found] == [torch.float32] * 4
+    for mine, true in zip(found, truth, strict=True):
+        assert distance(mine, true) < BOUND[precision]
+
+
+@PRECISIONS
+@pytest.mark.parametrize("strength", [40.0, 400.0], ids=["above", "overflowing"])
+def test_a_logit_far_above_the_reference_shift(precision: str, strength: float) -> None:
+    """An item with a low bias, so not among those asked for the shift, has the largest logits."""
+    x = SparseBatch.from_csr(histories(40, 300))
+    h, weight, bias = output_layer(40, 300, 16, scale=1.0)
+    bias[250] = -3.0
+    weight[250] = strength * torch.sign(h[5]) / 16
+    h[5] = h[5].sign()
+    truth = gradients(
+        plain(x), h.double(), weight.double(), bias.double(), weights=torch.ones(40).double()
+    )
+    assert (h @ weight.T).max() > 0.9 * strength
+    fast = FusedSoftmax(precision)  # type: ignore[arg-type]
+    found = gradients(lambda *a: fast(*a, x), h, weight, bias, weights=torch.ones(40))
+    for mine, true in zip(found, truth, strict=True):
+        assert torch.isfinite(mine).all()
+        # A logit of 400 has an error of 1 in bfloat16, where autocast errs as much.
+        assert distance(mine, true) < (2e-2 if precision == "bfloat16" else 1e-5)
+
+
+@PRECISIONS
+def test_each_users_gradient_sums_to_zero(precision: str) -> None:
+    x = SparseBatch.from_csr(histories(50, 400))
+    leaves = output_layer(50, 400, 16, scale=3.0)
+    fast = FusedSoftmax(precision)  # type: ignore[arg-type]
+    _, _, _, bias = gradients(lambda *a: fast(*a, x), *leaves, weights=torch.ones(50))
+    # The parts of the bias gradient are rounded once; `e` and its sum agree before that.
+    assert abs(float(bias.sum())) < BOUND[precision] * float(bias.abs().sum()) / 10
+
+
+@PRECISIONS
+def test_numbers_that_are_not_finite_stay_so(precision: str) -> None:
+    x = SparseBatch.from_csr(histories(5, 30))
+    fast = FusedSoftmax(precision)  # type: ignore[arg-type]
+    for place in range(3):
+        leaves = output_layer(5, 30, 4, scale=1.0)
+        leaves[place].view(-1)[0] = float("nan")
+        assert not torch.isfinite(fast(*leaves, x)).all()
+
+
+def test_two_steps_between_one_zeroing_add_up() -> None:
+    x = SparseBatch.from_csr(histories(20, 150))
+    h, weight, bias = output_layer(20, 150, 8, scale=1.0)
+    fast = FusedSoftmax("float32")
+    table = weight.clone().requires_grad_()
+    first, second = fast(h, table, bias, x).sum(), fast(2 * h, table, bias, x).sum()
+    first.backward()
+    once = table.grad.clone()  # type: ignore[union-attr]  # just made
+    second.backward()
+    torch.testing.assert_close(
+        table.grad - once,  # type: ignore[operator]  # a tensor
+        gradients(plain(x), 2 * h, weight, bias, weights=torch.ones(20))[2],
+    )
+
+
+@pytest.mark.parametrize("touched_only", [False, True])
+def test_item_bags(touched_only: bool) -> None:
+    x = SparseBatch.from_csr(histories(40, 230))
+    values = normal(len(x.items), seed=1) * (normal(len(x.items), seed=2) > 0)
+    weights, table = normal(40, 12, seed=3), normal(230, 12, seed=4)
+
+    def truth(table: Tensor) -> Tensor:
+        return nn.functional.embedding_bag(
+            x.items, table, x.offsets, mode="sum", per_sample_weights=values.to(table.dtype)
+        )
+
+    expected = gradients(truth, table.double(), weights=weights.double())
+    found = gradients(
+        lambda t: item_bags(t, x, values, touched_only=touched_only), table, weights=weights
+    )
+    for mine, true in zip(found, expected, strict=True):
+        assert distance(mine, true) < 1e-6
+
+
+def network(kind: str, n_items: int, *, weight_decay: float = 0.0) -> nn.Module:
+    shape = {"hidden": (12,), "latent_dim": 6, "dropout": 0.5, "weight_decay": weight_decay}
+    rng = torch.Generator().manual_seed(5)
+    if kind == "dae":
+        return MultDAENetwork(n_items, **shape, rng=rng)  # type: ignore[arg-type]
+    return MultVAENetwork(n_items, **shape, beta_cap=0.2, anneal_steps=9, rng=rng)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_deferred_rows_end_bitwise_where_dense_adam_ends(weight_decay: float) -> None:
+    start = normal(70, 16, seed=0)
+    dense, table = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    adam = torch.optim.Adam([dense], lr=1e-2, weight_decay=weight_decay, fused=True)
+    mine = TableAdam(table, learning_rate=1e-2, weight_decay=weight_decay)
+    rng = np.random.default_rng(0)
+    for step in range(60):
+        rows = torch.from_numpy(np.flatnonzero(rng.random(70) < (np.arange(70) / 300)))
+        mine.ready(rows)
+        assert torch.equal(table[rows], dense[rows])
+        gradient = normal(len(rows), 16, seed=step)
+        dense.grad = torch.zeros(70, 16).index_copy(0, rows, gradient)
+        adam.step()
+        mine.add(rows, gradient)
+        mine.finish()
+    assert not torch.equal(table, dense)
+    mine.settle()
+    torch.testing.assert_close(table, dense, rtol=0, atol=0)
+    state = adam.state[dense]
+    torch.testing.assert_close(mine.exp_avg, state["exp_avg"], rtol=0, atol=0)
+    torch.testing.assert_close(mine.exp_avg_sq, state["exp_avg_sq"], rtol=0, atol=0)
+
+
+def test_moments_that_vanished_are_cleared() -> None:
+    table = nn.Parameter(torch.ones(2, 16))
+    adam = TableAdam(table, learning_rate=1e-2)
+    adam.add(slice(0, 2), torch.full((2, 16), 1e-4))
+    adam.finish()
+    for _ in range(1500):  # long enough for 0.9 ** n to leave the normal numbers
+        adam.add(slice(0, 2), torch.zeros(2, 16))
+        adam.finish()
+    assert (adam.exp_avg != 0).all()
+    weights = table.detach().clone()
+    adam.settle()
+    assert (adam.exp_avg == 0).all()
+    assert torch.equal(table, weights)
+
+
+def trained(path: str, kind: str, *, precision: str = "float32", weight_decay: float = 0.0,
+            entries: float, steps: int = 25) -> tuple[nn.Module, list[float]]:  # fmt: skip
+    """A network after some steps, and its losses."""
+    net = network(kind, 300, weight_decay=weight_decay)
+    optimiser = Optimiser(
+        net,
+        path=path,  # type: ignore[arg-type]
+        learning_rate=1e-2,
+        precision=precision,  # type: ignore[arg-type]
+        entries=entries,
+        every_step=False,
+    )
+    losses = []
+    for step in range(steps):
+        x = SparseBatch.from_csr(histories(20, 300, seed=step))
+        loss = net.loss(x, step=step, rng=torch.Generator().manual_seed(step))  # type: ignore[operator]
+        optimiser.minimise(loss.total)
+        losses.append(loss.total.item())
+    optimiser.close()
+    assert net.fast is None
+    return net, losses
+
+
+@pytest.mark.parametrize("kind", ["vae", "dae"])
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-3])
+@pytest.mark.parametrize("entries", [0.0, 1e9], ids=["touched", "all"])
+def test_training_steps_equal_the_plain_ones(
+    kind: str, weight_decay: float, entries: float
+) -> None:
+    options = {"weight_decay": weight_decay, "entries": entries}
+    truth, expected = trained("plain", kind, **options)  # type: ignore[arg-type]
+    found, losses = trained("fast", kind, **options)  # type: ignore[arg-type]
+    # Adam divides by the size of a gradient, so a rounding of a small one grows: 25 steps of .01.
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for (name, mine), theirs in zip(found.named_parameters(), truth.parameters(), strict=True):
+        assert distance(mine.detach(), theirs.detach().double()) < 1e-3, name
+
+
+def test_training_steps_in_bfloat16_follow_the_plain_ones() -> None:
+    _, expected = trained("plain", "vae", entries=0.0)
+    _, losses = trained("fast", "vae", precision="bfloat16", entries=0.0)
+    np.testing.assert_allclose(losses, expected, rtol=3e-3)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_trainer_on_both_paths(ema_decay: float | None) -> None:
+    rows = histories(200, 300, seed=7)
+    logs = {}
+    for path in ("plain", "fast"):
+        config = TrainingConfig(
+            epochs=3,
+            batch_size=30,
+            learning_rate=1e-2,
+            path=path,  # type: ignore[arg-type]
+            ema_decay=ema_decay,
+            device="cpu",
+        )
+        net = network("vae", 300)
+
+        def validate(net: nn.Module = net) -> float:
+            return -net.table.weight.norm().item()  # type: ignore[union-attr]  # a Linear
+
+        log = Trainer(config).fit(net, rows, validate=validate)
+        logs[path] = [(r.loss, r.kl, float(r.validation)) for r in log]  # type: ignore[arg-type]
+        assert net.fast is None
+    np.testing.assert_allclose(logs["fast"], logs["plain"], rtol=1e-4)
+
+
+def test_same_seed_same_bytes() -> None:
+    runs = [trained("fast", "vae", precision="bfloat16", entries=0.0, steps=6) for _ in range(2)]
+    for mine, theirs in zip(*(net.parameters() for net, _ in runs), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_network_without_tables_has_no_fast_path() -> None:
+    class Narrow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+
+        def loss(self, x: SparseBatch, *, step: int, rng: torch.Generator) -> object:
+            raise AssertionError
+
+    config = TrainingConfig(epochs=1, path="fast", device="cpu")
+    with pytest.raises(ConfigError, match="path is fast; this network has no fast path"):
+        Trainer(config).fit(Narrow(), histories(4, 3))
