@@ -171,6 +171,29 @@ def test_no_other_path_leads_anywhere(server, path):
     assert json.loads(body)["type"] == "/docs#not-found"
 
 
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("GET http://evil.example HTTP/1.1", 200),
+        ("GET http://evil.example/recommend?user=u1 HTTP/1.1", 200),
+        ("GET //evil.example/%2e%2e HTTP/1.1", 404),
+        ("GET ?user=u1 HTTP/1.1", 200),
+        ("OPTIONS * HTTP/1.1", 404),
+        ("CONNECT evil.example:80 HTTP/1.1", 404),
+        ("TRACE / HTTP/1.1", 405),
+        ("get / HTTP/1.1", 400),
+        ("GET / HTTP/2.0", 200),
+        ("GET /recommend?user=u1#<b> HTTP/1.1", 200),
+    ],
+)
+def test_no_request_line_is_redirected_or_reflected(server, line, wanted):
+    request = f"{line}\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode()
+    ((status, headers, body),) = answers(exchange(server, request))
+    assert status == wanted
+    assert "location" not in headers
+    assert b"evil" not in body
+
+
 def test_raw_utf8_in_the_target_is_the_id_it_spells(server):
     request = "GET /recommend?user=😀 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
     ((status, _, body),) = answers(exchange(server, request))
