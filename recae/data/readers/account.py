@@ -85,11 +85,11 @@ class Account:
     def drop(self, reason: str, lines: np.ndarray) -> None:
         """Count rows left out by a threshold, given their lines in any order."""
         if len(lines):
-            few = np.partition(lines, min(SHOWN_LINES, len(lines)) - 1)[:SHOWN_LINES]
-            self._count(reason, np.sort(few).tolist(), rows=len(lines))
+            full = len(self._lines.get(reason, ())) == SHOWN_LINES
+            self._count(reason, [] if full else np.sort(lines)[:SHOWN_LINES].tolist(), len(lines))
 
-    def _count(self, reason: str, lines: list[int], *, rows: int | None = None) -> None:
-        self._rows[reason] = self._rows.get(reason, 0) + (len(lines) if rows is None else rows)
+    def _count(self, reason: str, lines: list[int], rows: int = 1) -> None:
+        self._rows[reason] = self._rows.get(reason, 0) + rows
         kept = self._lines.setdefault(reason, [])
         kept.extend(lines[: SHOWN_LINES - len(kept)])
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.data.readers.account import Account
-from recae.data.readers.batch import DATES, Checked, Lines, shifted
+from recae.data.readers.batch import DATES, Checked, Lines, as_array, shifted
 from recae.data.readers.numbers import to_microseconds
 from recae.data.readers.options import ReadOptions
 from recae.errors import DataError
@@ -81,7 +81,7 @@ class Rows:
             whole = range(int(first[0]), int(last[-1]) + 1)
             if len(whole) == sum(map(len, self._lines)):
                 return whole
-        return np.concatenate([np.asarray(lines, dtype=np.int64) for lines in self._lines])
+        return np.concatenate([as_array(lines) for lines in self._lines])
 
 
 def _numbered(chunks: list[Any]) -> tuple[np.ndarray, Any]:

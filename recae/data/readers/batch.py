@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int8
+from jaxtyping import Bool, Int8, Int64
 
 from recae.data.readers.numbers import is_text, parse_ratings, parse_times, units_of
 from recae.data.readers.options import ReadOptions
@@ -100,6 +100,11 @@ def shifted(lines: Lines, by: int) -> Lines:
     return lines + by
 
 
+def as_array(lines: Lines) -> Int64[np.ndarray, " rows"]:
+    """`lines` one by one."""
+    return np.arange(lines.start, lines.stop) if isinstance(lines, range) else lines
+
+
 def check(batch: Batch, options: ReadOptions, header: tuple[str, str] | None) -> Checked:
     """Rows of `batch` that count, and the others with their reasons.
 
@@ -131,7 +136,7 @@ def check(batch: Batch, options: ReadOptions, header: tuple[str, str] | None) ->
     rejects, low = batch.rejects, np.zeros(0, dtype=np.int64)
     if verdict.any():
         keep = verdict == 0
-        at = np.asarray(lines, dtype=np.int64)
+        at = as_array(lines)
         low = at[verdict == _CODE["below_min_rating"]]
         wrong = np.flatnonzero((verdict > 0) & (verdict < _CODE["below_min_rating"]))
         found = [(int(at[i]), REASONS[verdict[i]], batch.raw(int(i))) for i in wrong]

@@ -10,7 +10,7 @@ from recae.data.readers.exact import MAX_LINE_BYTES
 from recae.errors import DataError
 
 BLOCK_BYTES = 4 << 20
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _NEWLINE, _QUOTE = 10, 34
 
 
@@ -74,8 +74,8 @@ class Blocks:
         self._ended = False
         self.line = 1  # of the first row not handed on by whoever reads the blocks
         self._held = b""  # a carriage return that may be half of a line end
-        self._fill(len(_BOM))
-        self._buffer = self._buffer.removeprefix(_BOM)
+        self._fill(len(BOM))
+        self._buffer = self._buffer.removeprefix(BOM)
 
     def _fill(self, wanted: int) -> None:
         pieces, have = [self._buffer], len(self._buffer)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from recae.data.readers.batch import Batch, Checked, Lines, check, shifted
-from recae.data.readers.blocks import Block, Blocks, lines_stand_alone
+from recae.data.readers.blocks import BOM, Block, Blocks, lines_stand_alone
 from recae.data.readers.exact import is_utf8, read_exactly
 from recae.data.readers.layout import Layout
 from recae.data.readers.options import ReadOptions
@@ -91,14 +91,13 @@ def parse_plain(text: bytes, layout: Layout) -> Batch | None:
     """Rows of lines that stand alone, by pyarrow; None if any is malformed or not UTF-8."""
     if not is_utf8(text):
         return None
-    lines = _row_lines(text)
-    if not len(lines):
-        return None
     parsed = text
     if not layout.quoting:
         if _STAND_IN in text:
             return None
         parsed = text.replace(layout.sep, _STAND_IN)
+    if text.startswith(BOM):
+        parsed = b"\n" + parsed  # pyarrow takes the mark off every buffer; here it is text
     roles = layout.columns.roles()
     # Numbers straight from text, or, where pyarrow refuses one, texts to look at one by one.
     # It takes 0x1F for a whole number, which nothing else here does
@@ -106,7 +105,8 @@ def parse_plain(text: bytes, layout: Layout) -> Batch | None:
     typed = roles.keys() & _TYPED.keys() and not hexadecimal
     for types in ([_TYPED] if typed else []) + [{}]:
         table = _arrow_table(parsed, layout, {r: types.get(r, _text_type(r)) for r in roles})
-        if table is not None and table.num_rows == len(lines):
+        if table is not None:
+            lines = _row_lines(text, table.num_rows)
             columns = {r: _one_chunk(table.column(str(place))) for r, place in roles.items()}
             return Batch(columns, lines, _raw_of(text, lines))
     return None
@@ -143,15 +143,15 @@ def _one_chunk(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _row_lines(text: bytes) -> Lines:
-    """Lines of `text` that are not blank, from 0."""
-    n_lines = _count_lines(text)
-    if b"\n\n" not in text and not text.startswith(b"\n"):
-        return range(n_lines)
+def _row_lines(text: bytes, n_rows: int) -> Lines:
+    """Lines of `text` that hold its rows: all of them, or those that are not blank."""
+    if n_rows == _count_lines(text):
+        return range(n_rows)
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))
-    if len(ends) < n_lines:
-        ends = np.append(ends, len(text))
-    return np.flatnonzero(np.diff(ends, prepend=-1) > 1)
+    lengths = np.diff(ends, prepend=-1, append=len(text)) - 1
+    rows = np.flatnonzero(lengths > 0)
+    assert len(rows) == n_rows
+    return rows
 
 
 def _count_lines(text: bytes) -> int:

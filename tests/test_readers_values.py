@@ -1,0 +1,322 @@
+"""What values become: ids of typed tables, ratings, times, parts, merged pairs, item tables."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recae.data.interactions import Interactions
+from recae.data.readers import read_interactions
+from recae.errors import DataError
+
+SECOND = 1_000_000
+
+
+def read_text(folder: Path, text: str, **options: object) -> Interactions:
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_interactions(path, **options)
+
+
+def by_row(data: Interactions, values: np.ndarray | None) -> list[int]:
+    """Values of the stored entries in the order of the input."""
+    assert values is not None
+    return [int(v) for v in values[np.argsort(data.order)]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["1500000000", "0", "-5"], [1_500_000_000 * SECOND, 0, -5 * SECOND]),
+        (["1500000000000", "1500000000001"], [1_500_000_000_000_000, 1_500_000_000_001_000]),
+        (["1500000000000000", "7"], [1_500_000_000_000_000, 7]),
+        (["1500000000000000999", "1500000000000001000"],
+         [1_500_000_000_000_000, 1_500_000_000_000_001]),
+        (["1500000000.25", "1500000000"], [1_500_000_000_250_000, 1_500_000_000 * SECOND]),
+        (["1.5e9", " 1500000001 ", "+1500000002"],
+         [(1_500_000_000 + i) * SECOND for i in range(3)]),
+        (["253402300799"], [253_402_300_799 * SECOND]),
+        (["1970-01-02", "1970-01-01T00:00:01", "1970-01-01 00:00:00.5"],
+         [86400 * SECOND, SECOND, 500_000]),
+        (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:01Z"], [0, SECOND]),
+        (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:01"], [0, SECOND]),
+        (["9999-12-31", "0001-01-01"], [253_402_214_400 * SECOND, -62_135_596_800 * SECOND]),
+    ],
+)  # fmt: skip
+def test_times(texts: list[str], expected: list[int], tmp_path: Path) -> None:
+    rows = "".join(f"u,i{i},{text}\n" for i, text in enumerate(texts))
+    data = read_text(tmp_path, "user,item,ts\n" + rows)
+    assert by_row(data, data.times) == expected
+
+
+def test_unit_of_times_is_told_with_their_range(tmp_path: Path) -> None:
+    data = read_text(tmp_path, "user,item,ts\nu,a,1500000000000\nu,b,0\n")
+    assert data.report is not None
+    assert "times are milliseconds, from 1970-01-01 to 2017-07-14 (UTC)" in data.report.notices
+    data = read_text(tmp_path, "user,item,ts\nu,a,3\nu,b,1\n")
+    assert by_row(data, data.times) == [3 * SECOND, SECOND]
+    assert data.report is not None
+    assert any("too close to 1970" in notice for notice in data.report.notices)
+
+
+def test_units_may_not_change_between_blocks_or_files(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,ts\nu,a,1500000000\n")
+    (tmp_path / "b.csv").write_text("user,item,ts\nu,b,2017-07-14\n")
+    with pytest.raises(DataError, match=r"seconds \(line 2\), dates \(line 4\)"):
+        read_interactions(tmp_path)
+
+
+MOMENT = dt.datetime(2017, 7, 14, 2, 40, tzinfo=dt.UTC)
+NAIVE = MOMENT.replace(tzinfo=None)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pa.array([1_500_000_000], pa.int32()),
+        pa.array([1_500_000_000], pa.uint64()),
+        pa.array([1_500_000_000_000], pa.int64()),
+        pa.array([1_500_000_000.0], pa.float64()),
+        pa.array([NAIVE], pa.timestamp("s")),
+        pa.array([NAIVE], pa.timestamp("ns")),
+        pa.array([MOMENT], pa.timestamp("ms", tz="Europe/Paris")),
+        pa.array(["1500000000"], pa.large_string()),
+        pa.array(["2017-07-14T02:40:00Z"]),
+    ],
+    ids=lambda times: str(times.type),
+)
+def test_times_of_parquet(times: pa.Array, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"user": ["u"], "item": ["a"], "time": times}), path)
+    data = read_interactions(path)
+    assert data.times is not None
+    assert data.times.tolist() == [1_500_000_000 * SECOND]
+
+
+def test_times_of_a_type_that_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"user": ["u"], "item": ["a"], "time": [True]}), path)
+    with pytest.raises(DataError, match="times are of type bool"):
+        read_interactions(path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (pa.array([7, 10**18, -1], pa.int64()), ["7", "1000000000000000000", "-1"]),
+        (pa.array([2**64 - 1, 0, 1], pa.uint64()), ["18446744073709551615", "0", "1"]),
+        (pa.array([1, 2, 3], pa.int8()), ["1", "2", "3"]),
+        (pa.array(["007", "NA", "1e5"], pa.large_string()), ["007", "NA", "1e5"]),
+        (pa.array(["b", "a", "b"]).dictionary_encode(), ["b", "a"]),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)
+def test_ids_of_parquet(ids: pa.Array, expected: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"user": ids, "item": ["x", "y", "z"]}), path)
+    assert read_interactions(path).users.to_arrow().to_pylist() == expected
+
+
+@pytest.mark.parametrize("ids", [[1.0, 2.0], [True, False], [b"a", b"b"]])
+def test_ids_whose_text_is_open_are_refused(ids: list[object], tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"user": pa.array(ids), "item": ["x", "y"]}), path)
+    with pytest.raises(DataError, match="user ids are of type .*accepted: text and whole numbers"):
+        read_interactions(path)
+
+
+def test_frames_give_what_their_csv_gives(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "userId": [101, 102, 101],
+            "movieId": pd.Categorical(["007", "7", "NA"]),
+            "rating": [4.0, 3.5, 5.0],
+            "timestamp": pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"]),
+        },
+        index=[9, 9, 1],
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    a, b = read_interactions(frame), read_interactions(tmp_path / "t.csv")
+    assert a.fingerprint() == b.fingerprint()
+    assert a.items.to_arrow().to_pylist() == ["007", "7", "NA"]
+
+
+def test_frames_with_missing_values() -> None:
+    frame = pd.DataFrame(
+        {
+            "user": pd.array([1, None, 3, 4], dtype="Int64"),
+            "item": ["a", "b", None, "d"],
+            "rating": [1.0, 1.0, 1.0, np.nan],
+        }
+    )
+    data = read_interactions(frame, max_bad_rows=0.9)
+    assert data.users.to_arrow().to_pylist() == ["1"]
+    assert data.report is not None
+    assert {r: d.lines for r, d in data.report.rows_dropped.items()} == {
+        "empty_user": (2,),
+        "empty_item": (3,),
+        "bad_rating": (4,),
+    }
+
+
+def test_frames_that_are_refused() -> None:
+    with pytest.raises(DataError, match="user ids are of type double"):
+        read_interactions(pd.DataFrame({"user": [1.0, np.nan], "item": ["a", "b"]}))
+    with pytest.raises(DataError, match="the user column 'user' holds values of several types"):
+        read_interactions(pd.DataFrame({"user": ["a", 1], "item": ["a", "b"]}))
+    with pytest.raises(DataError, match="the user column 'user' holds values"):
+        read_interactions(pd.DataFrame({"user": [2**64 + 1, 1], "item": ["a", "b"]}))
+    with pytest.raises(DataError, match="more than one column for the user"):
+        read_interactions(pd.DataFrame([["u", "v", "a"]], columns=["user", "user", "item"]))
+    with pytest.raises(DataError, match="no usable rows among 0"):
+        read_interactions(pd.DataFrame({"user": [], "item": []}, dtype=str))
+
+
+def test_merged_pairs_keep_the_first_place_and_the_last_time(tmp_path: Path) -> None:
+    data = read_text(
+        tmp_path,
+        "user,item,ts\nu,a,300000000\nu,b,100000000\nu,a,900000000\nv,a,1\nu,a,500000000\nu,b,1\n",
+    )
+    assert by_row(data, data.order) == [0, 1, 3]
+    assert by_row(data, data.times) == [900_000_000 * SECOND, 100_000_000 * SECOND, SECOND]
+    assert data.matrix.toarray().tolist() == [[1, 1], [1, 0]]
+    assert data.report is not None
+    assert (data.report.rows_kept, data.report.rows_merged) == (3, 3)
+
+
+def test_ratings_filter_before_pairs_are_merged(tmp_path: Path) -> None:
+    data = read_text(tmp_path, "user,item,rating\nu,a,5\nu,a,1\n", min_rating=4)
+    assert data.matrix.nnz == 1
+    assert data.report is not None
+    assert data.report.rows_merged == 0
+
+
+def test_thresholds_count_merged_pairs_items_first(tmp_path: Path) -> None:
+    # b has two rows of one pair, so one pair: it goes. That leaves w one pair: w goes. a keeps
+    # its place although only two of its three users stay: one pass
+    rows = "u,a\nu,c\nu,b\nu,b\nv,a\nv,c\nw,a\n"
+    data = read_text(tmp_path, "user,item\n" + rows, min_item=2, min_user=2)
+    assert data.users.to_arrow().to_pylist() == ["u", "v"]
+    assert data.items.to_arrow().to_pylist() == ["a", "c"]
+    assert data.report is not None
+    assert {r: d.lines for r, d in data.report.rows_dropped.items()} == {
+        "below_min_item": (4,),
+        "below_min_user": (8,),
+    }
+    assert data.report.rows_merged == 1
+
+
+def test_numbering_follows_rows_that_are_kept(tmp_path: Path) -> None:
+    text = "user,item,rating\nx,a,1\nu,b,5\nx,c,5\nu,a,5\n"
+    data = read_text(tmp_path, text, min_rating=4)
+    assert data.users.to_arrow().to_pylist() == ["u", "x"]
+    assert data.items.to_arrow().to_pylist() == ["b", "c", "a"]
+    rows = "".join(f"u{i},once{i}\nu{i},twice{i // 2}\n" for i in range(6))
+    data = read_text(tmp_path, "user,item\n" + rows, min_item=2)
+    assert data.items.to_arrow().to_pylist() == ["twice0", "twice1", "twice2"]
+    assert data.users.to_arrow().to_pylist() == [f"u{i}" for i in range(6)]
+
+
+def test_equals_a_plain_reading_on_random_tables(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        {
+            "user": rng.integers(0, 40, 3000).astype(str),
+            "item": rng.integers(0, 60, 3000).astype(str),
+            "rating": rng.integers(1, 6, 3000),
+            "ts": rng.integers(10**9, 2 * 10**9, 3000),
+        }
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = read_interactions(tmp_path / "t.csv", min_rating=3, min_item=21, min_user=18)
+    kept = frame[frame.rating >= 3]
+    pairs = kept.assign(row=kept.index).sort_values(["ts", "row"], kind="stable")
+    pairs = pairs.groupby(["user", "item"]).agg(ts=("ts", "last"), row=("row", "min")).reset_index()
+    pairs = pairs[pairs.groupby("item").user.transform("size") >= 21]
+    pairs = pairs[pairs.groupby("user").item.transform("size") >= 18].sort_values("row")
+    assert 0 < len(pairs) < 1000
+    assert data.users.to_arrow().to_pylist() == list(pairs.user.unique())
+    assert data.items.to_arrow().to_pylist() == list(pairs.item.unique())
+    order = np.argsort(data.order)
+    owner = np.repeat(np.arange(data.n_users), np.diff(data.matrix.indptr))[order]
+    assert data.users.ids_at(owner.tolist()) == pairs.user.tolist()
+    assert data.items.ids_at(data.matrix.indices[order].tolist()) == pairs.item.tolist()
+    assert by_row(data, data.times) == (pairs.ts * SECOND).tolist()
+    first = int(kept.index[0])
+    assert by_row(data, data.order) == (pairs.row - first).tolist()
+
+
+def test_split_column(tmp_path: Path) -> None:
+    text = "user,item,fold\nu,a,train\nu,b,Valid\nu,c,TEST\nu,d,val\nu,e,validation\nu,f,dev\n"
+    data = read_text(tmp_path, text, split_col="fold", max_bad_rows=1)
+    assert by_row(data, data.part) == [0, 1, 2, 1, 1]
+    assert data.report is not None
+    assert data.report.rows_dropped["bad_split"].lines == (7,)
+
+
+def test_a_pair_in_two_parts_is_told(tmp_path: Path) -> None:
+    text = "user,item,fold\nu,a,train\nu,a,test\nu,b,train\n"
+    data = read_text(tmp_path, text, split_col="fold")
+    assert by_row(data, data.part) == [2, 0]
+    assert data.report is not None
+    assert any("several parts" in notice for notice in data.report.notices)
+
+
+def test_ratings_without_a_minimum_are_told(tmp_path: Path) -> None:
+    data = read_text(tmp_path, "user,item,rating\nu,a,0\n")
+    assert data.report is not None
+    assert any("every row counts as a positive" in notice for notice in data.report.notices)
+    data = read_text(tmp_path, "user,item,rating\nu,a,x\n", rating_col="")
+    assert data.matrix.nnz == 1
+
+
+MOVIES = 'movieId,name,year\n7,"Seven, ""7""",1995\n007,"Bond\nagain",\n7,twice,\nbad\n9,Nine,1\n'
+
+
+def test_items_are_aligned_with_the_numbering(tmp_path: Path) -> None:
+    items = tmp_path / "movies.csv"
+    items.write_text(MOVIES)
+    rows = "userId,movieId\nu,007\nu,8\nv,7\n"
+    data = read_text(tmp_path, rows, items=items, max_bad_rows=0.2)
+    assert data.titles() == ["Bond\nagain", None, 'Seven, "7"']
+    assert data.item_table.column_names == ["item_id", "title", "year"]
+    assert data.item_table["item_id"].to_pylist() == ["007", "8", "7"]
+    assert data.item_table["year"].to_pylist() == ["", None, "1995"]
+    assert data.report is not None
+    assert "2 of 3 items are in movies.csv" in data.report.notices
+    assert any("1 rows of movies.csv repeat an item" in n for n in data.report.notices)
+    assert any("the first in line 6; they are left out" in n for n in data.report.notices)
+    with pytest.raises(DataError, match="1 of 5 rows of movies.csv are malformed"):
+        read_text(tmp_path, rows, items=items)
+
+
+def test_items_of_parquet_with_whole_numbers(tmp_path: Path) -> None:
+    items = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"year": [1, 2], "item_id": [8, 7], "title": ["x", None]}), items)
+    data = read_text(tmp_path, "user,item\nu,7\nu,8\n", items=items)
+    assert data.titles() == [None, "x"]
+    assert data.item_table["year"].to_pylist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ("id,title\n7,x\n", {}, "no column for the item among 'id', 'title'"),
+        ("item,title,title\n7,x,y\n", {}, "column 'title' occurs more than once"),
+        ("item,iid\n7,x\n", {}, "more than one column for the item"),
+        ("", {}, "movies.csv has no rows"),
+        ("7::x\n8::y::z\n", {"header": False}, "cuts the first lines unevenly"),
+    ],
+)
+def test_items_that_are_refused(
+    table: str, options: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    items = tmp_path / "movies.csv"
+    items.write_text(table)
+    text = "u,7\n" if options else "user,item\nu,7\n"
+    with pytest.raises(DataError, match=message):
+        read_text(tmp_path, text, items=items, **options)
