@@ -1,0 +1,68 @@
+"""``column``: the split that the input carries."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from jaxtyping import Int8
+
+from recae.data.interactions import Interactions
+from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction
+from recae.data.protocols.drawing import draw_from_rows
+from recae.data.protocols.rows_apart import TRAIN, VALIDATION, split_rows
+from recae.errors import ConfigError, DataError
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column(SplitProtocol):
+    """Use the part that the input gives each interaction, as published splits do.
+
+    A test user is shown the training interactions and asked for those of the test part; validation
+    interactions are neither shown nor allowed in the answer. Items are those of the training part.
+
+    Attributes
+    ----------
+    validation_fraction
+        Share of each user's training interactions to cut out for validation, where the input has
+        no validation part (LightGCN's have none): tune with it, then split again without it and
+        train on all, since what is cut out is not trained on. None: no validation part.
+    rng
+        Seed of that cut.
+    """
+
+    name: ClassVar[str] = "column"
+    validation_fraction: float | None = None
+    rng: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("rng", self.rng)
+        if self.validation_fraction is not None:
+            check_fraction("validation_fraction", self.validation_fraction)
+
+    def parts(self, data: Interactions) -> Parts:
+        """Split `data`; see the class."""
+        if data.part is None:
+            raise DataError("the data carries no split; name the column with --split-col")
+        if self.validation_fraction is None:
+            return split_rows(data, data.part, fold_in_validation=False)
+        if (data.part == VALIDATION).any():
+            raise ConfigError(
+                f"validation_fraction={self.validation_fraction} for data with a validation part;"
+                " it is for data without one"
+            )
+        return cut_validation(data, data.part, self.validation_fraction, self.rng)
+
+
+def cut_validation(
+    data: Interactions, part: Int8[np.ndarray, " nnz"], fraction: float, rng: int
+) -> Parts:
+    """Turn a share of each user's training entries into validation entries, then split.
+
+    Users with two or more training entries give at least one and keep at least one.
+    """
+    drawn = draw_from_rows(data, part == TRAIN, fraction, np.random.default_rng((rng, 1)))
+    cut = np.where(drawn, VALIDATION, part).astype(np.int8)
+    parts = split_rows(data, cut, fold_in_validation=False)
+    notes = {"validation_cut_from_train": int(drawn.sum()), **parts.notes}
+    return Parts(parts.train, parts.validation, parts.test, notes)

@@ -1,0 +1,42 @@
+"""``all``: train on everybody, for the model that goes into use."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+
+from recae.data.interactions import Interactions
+from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction
+from recae.data.protocols.column import cut_validation
+from recae.data.protocols.rows_apart import TRAIN, split_rows
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Everyone(SplitProtocol):
+    """Train on every user; there is nothing to test with.
+
+    Attributes
+    ----------
+    validation_fraction
+        Share of each user's interactions to cut out of the training part, to decide when to stop.
+        None: train on all of them.
+    rng
+        Seed of that cut.
+    """
+
+    name: ClassVar[str] = "all"
+    validation_fraction: float | None = None
+    rng: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("rng", self.rng)
+        if self.validation_fraction is not None:
+            check_fraction("validation_fraction", self.validation_fraction)
+
+    def parts(self, data: Interactions) -> Parts:
+        """Split `data`; see the class."""
+        everything = np.full(data.matrix.nnz, TRAIN, dtype=np.int8)
+        if self.validation_fraction is None:
+            return split_rows(data, everything, fold_in_validation=False)
+        return cut_validation(data, everything, self.validation_fraction, self.rng)
