@@ -135,7 +135,7 @@ def save_bundle(
                 _remove_version(staging)
             raise
         write_atomic(root / layout.POINTER, layout.pointer_line(version, sha256))
-        _prune(root, keep)
+        _prune(root, keep, version)
     return version
 
 
@@ -170,9 +170,11 @@ def _sweep(root: Path) -> None:
             _remove_version(path)
 
 
-def _prune(root: Path, keep: int) -> None:
+def _prune(root: Path, keep: int, newest: str) -> None:
+    """Remove all but `newest`, whether it can be read or not, and the ``keep - 1`` before it."""
     numbers = layout.version_numbers(root)
-    for version in sorted(numbers, key=lambda name: numbers[name], reverse=True)[keep:]:
+    numbers.pop(newest, None)
+    for version in sorted(numbers, key=lambda name: numbers[name], reverse=True)[keep - 1 :]:
         _remove_version(root / version)
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self, final
+from typing import final
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class RecommendationService:
         self._reloading = threading.Lock()
 
     @classmethod
-    def open(cls, directory: str | Path) -> Self:
+    def open(cls, directory: str | Path) -> "RecommendationService":
         """Service of the current version of a model directory.
 
         Raises

@@ -113,7 +113,7 @@ class Snapshot:
         return [answer for answer in answers if answer is not None]
 
     def _question(self, request: Request) -> Question:
-        """Look up the ids of `request`; refuse it where nothing is known and there is no fallback."""
+        """Look up the ids of `request`; refuse where nothing is known and nothing falls back."""
         _check(request)
         warnings: list[str] = []
         exclude = self._known("exclude", request.exclude, warnings)
