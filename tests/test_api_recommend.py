@@ -69,6 +69,13 @@ def test_get_post_and_batch_give_the_same_list(client, service):
     assert batch.json["results"] == [as_json(service.recommend(user="u2")), wanted]
 
 
+def test_a_number_of_json_is_its_value_however_it_is_written(client):
+    for text in (b"5", b"5.0", b"0.5e1"):
+        body = b'{"user": "u1", "k": %b}' % text
+        response = client.post("/v1/recommend", data=body, content_type="application/json")
+        assert len(response.json["items"]) == 5
+
+
 def test_the_options_do_what_they_say(client, service):
     seen = service.history("u1")
     some = [item for item in ITEMS if item not in seen][:5]

@@ -20,6 +20,7 @@ def _without_nulls(schema: dict[str, Any]) -> None:
             field.pop("default", None)
             schema["properties"][name] = kept | field
     schema["oneOf"] = [{"required": ["user"]}, {"required": ["history"]}]
+    schema["not"] = {"required": ["k", "n"]}
 
 
 class Asked(BaseModel):

@@ -93,7 +93,10 @@ def from_json(model: type[M], body: bytes) -> M:
     """
     try:
         values = json.loads(
-            body.decode(), object_pairs_hook=_without_repeats, parse_constant=_no_constant
+            body.decode(),
+            object_pairs_hook=_without_repeats,
+            parse_float=_number,
+            parse_constant=_no_constant,
         )
     except UnicodeDecodeError:
         raise Problem("bad-request", "the body is not UTF-8; UTF-8 is accepted") from None
@@ -126,6 +129,12 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
             raise Problem("bad-request", f"{abridged(name)} is null; leave it out instead")
         values[name] = value
     return values
+
+
+def _number(text: str) -> int | float:
+    """Number of a JSON text: 10.0 and 1e1 are the whole number 10, as JSON Schema has it."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _no_constant(name: str) -> NoReturn:
