@@ -1,13 +1,16 @@
-"""`recae data`: check, split."""
+"""`recae data`: check, split, fetch."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 import pyarrow as pa
+from tqdm import tqdm
 
 from recae.cli.output import show
 from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.data.fetch import GROUPLENS, MOVIELENS, fetch
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.protocols.fixtures import fixture_hashes
@@ -18,7 +21,7 @@ from recae.storage import write_json, write_parquet
 
 @click.group("data")
 def command() -> None:
-    """Check and split interactions."""
+    """Check, split and fetch interactions."""
 
 
 @command.command("check")
@@ -71,6 +74,51 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
     write_json(out / "split.json", about)
     text = "\n".join(f"{key}: {value}" for key, value in about.items())
     show(about, text, as_json=as_json)
+
+
+@command.command("fetch")
+@click.argument("name", type=click.Choice(list(MOVIELENS)))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Make the directory NAME in here; in the current directory when not given.",
+)
+@click.option("--base-url", default=GROUPLENS, show_default=True, help="Where NAME.zip is.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def fetch_command(name: str, out: Path, base_url: str, as_json: bool) -> None:
+    """Download a MovieLens data set from GroupLens, verify and unpack it.
+
+    A download that broke off goes on where it stopped. A data set that is there is only verified.
+    """
+    with tqdm(desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+
+        def progress(done: int, size: int | None) -> None:
+            bar.total = size
+            bar.update(done - bar.n)
+
+        found = fetch(name, out, base_url=base_url, progress=progress)
+    published = found.published
+    click.echo(f"note: {published.terms}", err=True)
+    files = {
+        "ratings": str(found.directory / published.ratings),
+        "items": str(found.directory / published.items),
+    }
+    train = ["recae", "train", files["ratings"], "-o", f"models/{name}"]
+    train += ["--items", files["items"], *published.options]
+    value = {
+        "name": name,
+        "directory": str(found.directory),
+        "url": found.url,
+        "md5": found.md5,
+        "already_there": found.already_there,
+        **files,
+        "terms": published.terms,
+        "train": train,
+    }
+    said = "is there already, every file verified" if found.already_there else "fetched, verified"
+    show(value, f"{found.directory}: {said}. Next:\n  {shlex.join(train)}", as_json=as_json)
 
 
 def _pairs(histories: Histories, users: IdMap, made: Split) -> pa.Table:
