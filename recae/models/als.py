@@ -8,14 +8,12 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
-from scipy.linalg import lapack
-from scipy.sparse import csr_array
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DivergedError
-from recae.models.factors import factor_scorer
+from recae.models.factors import factor_scorer, solve_users
 from recae.models.implicit_fit import binary_rows, one_blas_thread
 from recae.models.options import configured
 from recae.models.stored import check_arrays, check_shape
@@ -44,8 +42,8 @@ class ALSConfig:
     """
 
     factors: int = 128
-    regularization: float = 10.0
-    alpha: float = 10.0
+    regularization: float = 50.0
+    alpha: float = 5.0
     iterations: int = 15
     rng: int = 0
 
@@ -143,14 +141,17 @@ class ALS(Recommender):
     def user_factors(self, histories: Histories) -> Float64[np.ndarray, "users factors"]:
         """Vector of each history: the minimiser of the loss given the item factors.
 
+        Hu et al. 2008, eq. 4: ``(Y'Y + r I + (alpha - 1) Y_u' Y_u) x_u = alpha Y_u' 1``, with ``r``
+        the regularization and ``Y_u`` the rows of the history's items.
+
         Returns
         -------
         Shape ``(len(histories), factors)``; 0 for an empty history.
         """
         factors = fitted(self._factors, self.name)
         assert self._gram is not None
-        with one_blas_thread():
-            return solve_users(histories.matrix, factors, self._gram, self.config.alpha)
+        alpha = self.config.alpha
+        return alpha * solve_users(histories.matrix, factors, self._gram, weight=alpha - 1.0)
 
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
@@ -169,26 +170,3 @@ class ALS(Recommender):
         check_shape("item_factors", factors, (len(factors), model.config.factors))
         model._keep(factors)
         return model
-
-
-def solve_users(
-    x: csr_array,
-    factors: Float32[np.ndarray, "items factors"],
-    gram: Float64[np.ndarray, "factors factors"],
-    alpha: float,
-) -> Float64[np.ndarray, "users factors"]:
-    """Solve ``(gram + (alpha - 1) Y_u' Y_u) x_u = alpha Y_u' 1``, a Cholesky factor a user.
-
-    Hu et al. 2008, eq. 4, with ``gram = Y'Y + regularization I`` and ``Y_u`` the rows of the user's
-    items. One user at a time, on one thread: a row's bits depend on that row alone.
-    """
-    out = np.zeros((x.shape[0], factors.shape[1]))
-    for row in range(len(out)):
-        items = x.indices[x.indptr[row] : x.indptr[row + 1]]
-        if not len(items):
-            continue
-        y = factors[items].astype(np.float64)
-        _, solution, failed = lapack.dposv(gram + (alpha - 1.0) * (y.T @ y), alpha * y.sum(axis=0))
-        assert not failed, "a sum of a Gram matrix and a positive diagonal is positive definite"
-        out[row] = solution
-    return out

@@ -10,8 +10,11 @@ from recae.ranking.recommender import Recommender
 
 MODELS = {
     "popular": "recae.models.popular:Popularity",
+    "random": "recae.models.random_lists:Random",
     "item-knn": "recae.models.item_knn:ItemKNN",
     "als": "recae.models.als:ALS",
+    "bpr": "recae.models.bpr:BPR",
+    "gf-cf": "recae.models.gf_cf:GFCF",
     "ease": "recae.models.ease:EASE",
     "mult-dae": "recae.models.mult_vae:MultDAE",
     "mult-vae": "recae.models.mult_vae:MultVAE",

@@ -39,70 +39,72 @@ def columns_on_grid(table: csr_array) -> csr_array:
     return out
 
 
-def binary_csr(histories: Histories, like: csr_array) -> csr_array:
-    """Rows of `histories`, all values 1, in the index type of `like`: scipy copies no table."""
-    x = histories.matrix
-    kind = like.indices.dtype
-    return csr_array((np.ones(x.nnz), x.indices.astype(kind), x.indptr.astype(kind)), shape=x.shape)
-
-
 @final
-class SparseItemScorer:
-    """`Scorer` of ``x @ table`` for binary histories ``x``.
+class SparseSums:
+    """Entries of ``x @ table`` for binary histories ``x``, added without rounding.
 
     Parameters
     ----------
     table
         ``(items, items)``, from `columns_on_grid`.
     histories
-        Who is scored.
+        Whose rows of the table are added.
     """
 
     def __init__(self, table: csr_array, histories: Histories) -> None:
+        x, kind = histories.matrix, table.indices.dtype  # of another kind, scipy copies the table
+        parts = (np.ones(x.nnz), x.indices.astype(kind), x.indptr.astype(kind))
+        self.x = csr_array(parts, shape=x.shape)
         self._table = table
-        self._x = binary_csr(histories, table)
+        self._all: Float64[np.ndarray, "users items"] | None = None
+
+    def blocks(self) -> Iterator[tuple[slice, Float64[np.ndarray, "users block"]]]:
+        """All sums, in blocks of items; the caller may not overwrite them."""
+        n_users, n_items = self.x.shape
+        at_once = max(256, MAX_CELLS // max(1, n_users))
+        if at_once >= n_items:
+            self._all = (self.x @ self._table).toarray()  # `at` is asked next, of the same rows
+            yield slice(0, n_items), self._all
+            return
+        for start in range(0, n_items, at_once):
+            block = slice(start, min(n_items, start + at_once))
+            yield block, (self.x @ self._table[:, block]).toarray()
+
+    def at(
+        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
+    ) -> Float64[np.ndarray, "r m"]:
+        """Sums of `items` for the histories `rows`."""
+        if self._all is not None:
+            sums: np.ndarray = self._all[rows[:, None], items]
+            return sums
+        out = np.empty(items.shape)
+        at_once = max(1, MAX_CELLS // max(1, self.x.shape[1]))
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            dense = (self.x[rows[part]] @ self._table).toarray()
+            out[part] = np.take_along_axis(dense, items[part], axis=1)
+        return out
+
+
+@final
+class SparseItemScorer:
+    """`Scorer` of ``x @ table``: see `SparseSums`."""
+
+    def __init__(self, table: csr_array, histories: Histories) -> None:
+        self._sums = SparseSums(table, histories)
+        self._n_users = len(histories)
 
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
         """Exact sums rounded to float32, all items of as many users as the caller asked for."""
-        for block, sums in sparse_blocks(self._x, self._table):
+        for block, sums in self._sums.blocks():
             yield block, torch.from_numpy(sums.astype(np.float32))
 
     def exact(
         self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
     ) -> Float32[np.ndarray, "r m"]:
         """Sums without rounding, rounded once to float32."""
-        return sparse_sums(self._x, self._table, rows, items).astype(np.float32)
+        return self._sums.at(rows, items).astype(np.float32)
 
     def error_bound(self) -> Float64[np.ndarray, " users"]:
         """Both are equal."""
-        return np.zeros(self._x.shape[0])
-
-
-def sparse_blocks(
-    x: csr_array, table: csr_array
-) -> Iterator[tuple[slice, Float64[np.ndarray, "users block"]]]:
-    """``x @ table``, dense, in blocks of columns of at most `MAX_CELLS` cells."""
-    n_users, n_items = x.shape
-    at_once = max(256, MAX_CELLS // max(1, n_users))
-    if at_once >= n_items:
-        yield slice(0, n_items), (x @ table).toarray()
-        return
-    for start in range(0, n_items, at_once):
-        block = slice(start, min(n_items, start + at_once))
-        yield block, (x @ table[:, block]).toarray()
-
-
-def sparse_sums(
-    x: csr_array,
-    table: csr_array,
-    rows: Int64[np.ndarray, " r"],
-    items: Int64[np.ndarray, "r m"],
-) -> Float64[np.ndarray, "r m"]:
-    """Entries of ``x @ table`` at `items` of `rows`; exact for a table on a grid."""
-    out = np.empty(items.shape)
-    at_once = max(1, MAX_CELLS // max(1, table.shape[1]))
-    for start in range(0, len(rows), at_once):
-        part = slice(start, start + at_once)
-        sums = (x[rows[part]] @ table).toarray()
-        out[part] = np.take_along_axis(sums, items[part], axis=1)
-    return out
+        return np.zeros(self._n_users)

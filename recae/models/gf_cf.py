@@ -1,0 +1,252 @@
+"""`GFCF`: graph filtering without training (Shen et al., CIKM 2021)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+from scipy.sparse import csr_array, diags_array
+from torch import Tensor
+
+from recae.data.histories import Histories
+from recae.data.interactions import Interactions
+from recae.data.split import HeldOut
+from recae.errors import BundleError, ConfigError
+from recae.models.factors import factor_scorer
+from recae.models.implicit_fit import binary_rows, one_blas_thread
+from recae.models.item_weights import ItemWeightScorer
+from recae.models.options import configured
+from recae.models.singular import right_singular_vectors
+from recae.models.sparse_items import SparseSums, columns_on_grid
+from recae.models.stored import check_arrays, check_shape, square_csr
+from recae.ranking.fixed_point import exact_row_sums, weights_on_grid
+from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+
+_SPARSE = {
+    "gram_data": (np.float32, 1),
+    "gram_indices": (np.int64, 1),
+    "gram_indptr": (np.int64, 1),
+    "encoder": (np.float32, 2),
+    "decoder": (np.float32, 2),
+}
+_DENSE = {"weights": (np.float32, 2)}
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GFCFConfig:
+    """Hyper-parameters of `GFCF`; the defaults are the paper's.
+
+    Attributes
+    ----------
+    n_vectors
+        Singular vectors of the ideal low-pass filter.
+    alpha
+        Weight of that filter beside the linear one. 0 leaves it out.
+    rng
+        Seed of the first vector of the iteration that finds the singular vectors.
+    """
+
+    n_vectors: int = 256
+    alpha: float = 0.3
+    rng: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_vectors < 1:
+            raise ConfigError(f"n_vectors is {self.n_vectors}; at least 1 is accepted")
+        if not 0 <= self.alpha < float("inf"):
+            raise ConfigError(f"alpha is {self.alpha}; 0 or above is accepted")
+        if self.rng < 0:
+            raise ConfigError(f"rng is {self.rng}; 0 or above is accepted")
+
+
+@final
+class GFCF(Recommender):
+    """Scores ``x (R'R + alpha D^-1/2 V V' D^1/2)`` of a binary history ``x``.
+
+    ``R = D_u^-1/2 X D^-1/2`` is the training matrix normalised by the degrees of users and items,
+    ``V`` its first right singular vectors (Shen et al., sec. 4.2, as in the authors' code).
+
+    ``R'R`` is kept sparse beside the low-rank factors, or, where more than half of it is filled,
+    the whole sum as one dense table.
+
+    Parameters
+    ----------
+    config
+        All hyper-parameters; or give them by keyword.
+
+    Examples
+    --------
+    >>> GFCF(n_vectors=64).config.alpha
+    0.3
+    """
+
+    name: ClassVar[str] = "gf-cf"
+    config: GFCFConfig
+
+    def __init__(self, config: GFCFConfig | None = None, **options: object) -> None:
+        self.config = configured(GFCFConfig, config, options)
+        self._filters: _SparseFilters | _DenseFilter | None = None
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the model knows."""
+        return int(fitted(self._filters, self.name).n_items)
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        validation: HeldOut | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Normalise, multiply, factorise; see `Recommender.fit`.
+
+        Raises
+        ------
+        DataError
+            If no training user has an interaction.
+        """
+        config = self.config
+        x = csr_array(binary_rows(train).astype(np.float64))
+        degrees = np.bincount(x.indices, minlength=train.n_items).astype(np.float64)
+        shrink = _inverse_root(degrees)
+        r = csr_array(diags_array(_inverse_root(np.diff(x.indptr))) @ x @ diags_array(shrink))
+        with one_blas_thread():
+            v = right_singular_vectors(r, config.n_vectors, rng=config.rng)
+            encoder = shrink[:, None] * v
+            decoder = config.alpha * np.sqrt(degrees)[:, None] * v
+            gram = csr_array(r.T.tocsr() @ r)
+            if 2 * gram.nnz > train.n_items**2:
+                weights = gram.astype(np.float32).toarray()
+                weights += (encoder @ decoder.T).astype(np.float32)
+                self._filters = _DenseFilter(weights)
+            else:
+                self._filters = _SparseFilters(
+                    gram, encoder.astype(np.float32), decoder.astype(np.float32)
+                )
+        return self
+
+    def scorer(self, histories: Histories) -> Scorer:
+        """Scores of `histories`."""
+        scorer: Scorer = fitted(self._filters, self.name).scorer(histories)
+        return scorer
+
+    def arrays(self) -> Arrays:
+        """Either ``weights`` ``(items, items)``, or the parts of the sum.
+
+        Those are ``gram_data``, ``gram_indices`` and ``gram_indptr``, a CSR table, and ``encoder``
+        and ``decoder``, ``(items, vectors)``. Float32, indices int64.
+        """
+        arrays: Arrays = fitted(self._filters, self.name).arrays()
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Fitted model; see `Recommender.from_arrays`."""
+        model = cls(config)
+        if "weights" in arrays:
+            check_arrays(cls.name, arrays, _DENSE)
+            weights = arrays["weights"]
+            check_shape("weights", weights, (len(weights), len(weights)))
+            model._filters = _DenseFilter(weights)
+            return model
+        check_arrays(cls.name, arrays, _SPARSE)
+        data, indices, indptr, encoder, decoder = (arrays[name] for name in _SPARSE)
+        gram = square_csr(data, indices, indptr, prefix="gram_")
+        if encoder.shape[1] > model.config.n_vectors:
+            raise BundleError(
+                f"array encoder has {encoder.shape[1]} columns;"
+                f" at most {model.config.n_vectors} are expected"
+            )
+        for name, array in (("encoder", encoder), ("decoder", decoder)):
+            check_shape(name, array, (gram.shape[0], encoder.shape[1]))
+        model._filters = _SparseFilters(gram, encoder, decoder)
+        return model
+
+
+def _inverse_root(degrees: np.ndarray) -> Float64[np.ndarray, " n"]:
+    """``degrees**-0.5``, and 0 where the degree is 0."""
+    return np.where(degrees > 0, 1.0 / np.sqrt(np.maximum(degrees, 1)), 0.0)
+
+
+@final
+class _DenseFilter:
+    """The whole sum as one table."""
+
+    def __init__(self, weights: Float32[np.ndarray, "items items"]) -> None:
+        self._weights = weights_on_grid(torch.from_numpy(weights))
+        self._row_bounds = self._weights.abs().amax(dim=1).numpy()
+        self.n_items = len(weights)
+
+    def scorer(self, histories: Histories) -> Scorer:
+        return ItemWeightScorer(self._weights, self._row_bounds, histories)
+
+    def arrays(self) -> Arrays:
+        return {"weights": self._weights.numpy()}
+
+
+@final
+class _SparseFilters:
+    """The linear filter as a sparse table, the low-pass one as two factors."""
+
+    def __init__(
+        self,
+        gram: csr_array,
+        encoder: Float32[np.ndarray, "items vectors"],
+        decoder: Float32[np.ndarray, "items vectors"],
+    ) -> None:
+        self.gram = columns_on_grid(gram)
+        self.largest = abs(self.gram).max(axis=1).toarray()
+        self._encoder = weights_on_grid(torch.from_numpy(encoder))
+        self._decoder = weights_on_grid(torch.from_numpy(decoder)).numpy()
+        self.n_items = len(encoder)
+
+    def scorer(self, histories: Histories) -> Scorer:
+        items = torch.from_numpy(histories.matrix.indices.astype(np.int64))
+        offsets = torch.from_numpy(histories.matrix.indptr[:-1].astype(np.int64))
+        codes = exact_row_sums(self._encoder, items, offsets).numpy()
+        return _FilterScorer(self, factor_scorer(codes, self._decoder), histories)
+
+    def arrays(self) -> Arrays:
+        return {
+            "gram_data": self.gram.data.astype(np.float32),
+            "gram_indices": self.gram.indices.astype(np.int64),
+            "gram_indptr": self.gram.indptr.astype(np.int64),
+            "encoder": self._encoder.numpy(),
+            "decoder": self._decoder,
+        }
+
+
+@final
+class _FilterScorer:
+    """`Scorer` of the sum of both filters."""
+
+    def __init__(self, filters: _SparseFilters, low_pass: Scorer, histories: Histories) -> None:
+        self._linear = SparseSums(filters.gram, histories)
+        self._low_pass = low_pass
+        self._largest = filters.largest
+
+    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """Exact linear filter and float32 low-pass, added in float32."""
+        both = zip(self._linear.blocks(), self._low_pass.blocks(), strict=True)
+        for (block, sums), (other, scores) in both:
+            assert block == other
+            yield block, scores.add_(torch.from_numpy(sums.astype(np.float32)))
+
+    def exact(
+        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
+    ) -> Float32[np.ndarray, "r m"]:
+        """Both sums without rounding of their terms."""
+        total = self._linear.at(rows, items) + self._low_pass.exact(rows, items)
+        rounded: np.ndarray = total.astype(np.float32)
+        return rounded
+
+    def error_bound(self) -> Float64[np.ndarray, " users"]:
+        """Twice the low-pass filter's, and four roundings of the linear one's largest sum."""
+        largest: np.ndarray = self._linear.x @ self._largest
+        return 2.0 * self._low_pass.error_bound() + 2.0**-22 * largest

@@ -1,0 +1,152 @@
+"""`Random`: lists drawn by lot, the floor under every comparison."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt64
+from torch import Tensor
+
+from recae.data.histories import Histories
+from recae.data.interactions import Interactions
+from recae.data.split import HeldOut
+from recae.errors import BundleError, ConfigError
+from recae.models.options import configured
+from recae.models.stored import check_arrays, check_shape
+from recae.ranking.propose import MAX_CELLS
+from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomConfig:
+    """Hyper-parameters of `Random`.
+
+    Attributes
+    ----------
+    rng
+        Seed.
+    """
+
+    rng: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rng < 2**63:
+            raise ConfigError(f"rng is {self.rng}; 0 to 2**63 - 1 is accepted")
+
+
+@final
+class Random(Recommender):
+    """Uniform scores in [0, 1) that are a function of seed, history and item.
+
+    The score is a counter-based hash (SplitMix64) of the seed, the set of the history's items and
+    the item's index. So the lists of two people are independent draws unless their histories are
+    the same, and asking again gives the same list.
+
+    Parameters
+    ----------
+    config
+        All hyper-parameters; or give them by keyword.
+    """
+
+    name: ClassVar[str] = "random"
+    config: RandomConfig
+
+    def __init__(self, config: RandomConfig | None = None, **options: object) -> None:
+        self.config = configured(RandomConfig, config, options)
+        self._n_items: int | None = None
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the model knows."""
+        return int(fitted(self._n_items, self.name))
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        validation: HeldOut | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Learn how many items there are; see `Recommender.fit`."""
+        self._n_items = train.n_items
+        return self
+
+    def scorer(self, histories: Histories) -> Scorer:
+        """Scores of `histories`."""
+        return HashScorer(self.config.rng, self.n_items, histories)
+
+    def arrays(self) -> Arrays:
+        """``n_items``: int64, shape ``(1,)``."""
+        return {"n_items": np.array([self.n_items], dtype=np.int64)}
+
+    @classmethod
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Fitted model; see `Recommender.from_arrays`."""
+        model = cls(config)
+        check_arrays(cls.name, arrays, {"n_items": (np.int64, 1)})
+        check_shape("n_items", arrays["n_items"], (1,))
+        model._n_items = int(arrays["n_items"][0])
+        if model._n_items < 0:
+            raise BundleError(f"array n_items holds {model._n_items}; 0 or above is expected")
+        return model
+
+
+@final
+class HashScorer:
+    """`Scorer` of `Random`: integer arithmetic, so fast and exact scores are equal."""
+
+    def __init__(self, seed: int, n_items: int, histories: Histories) -> None:
+        x = histories.matrix
+        hashed = _mixed(
+            _mixed(np.uint64(seed) + np.zeros(1, dtype=np.uint64)) + _counter(x.indices)
+        )
+        before = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(hashed, dtype=np.uint64)))
+        seeded = _mixed(np.full(len(histories), seed, dtype=np.uint64))
+        # A sum modulo 2**64 does not depend on the order of the items, nor on rows before it.
+        self._keys = _mixed(seeded + before[x.indptr[1:]] - before[x.indptr[:-1]])
+        self._n_items = n_items
+
+    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """All items, in blocks of at most `MAX_CELLS` cells."""
+        at_once = max(256, MAX_CELLS // max(1, len(self._keys)))
+        for start in range(0, self._n_items, at_once):
+            block = slice(start, min(self._n_items, start + at_once))
+            items = np.arange(block.start, block.stop)[None, :]
+            yield block, torch.from_numpy(_uniform(self._keys[:, None], items))
+
+    def exact(
+        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
+    ) -> Float32[np.ndarray, "r m"]:
+        """Scores of `items` for the histories `rows`."""
+        return _uniform(self._keys[rows][:, None], items)
+
+    def error_bound(self) -> Float64[np.ndarray, " users"]:
+        """Both are equal."""
+        return np.zeros(len(self._keys))
+
+
+def _uniform(
+    keys: UInt64[np.ndarray, "users 1"], items: Int64[np.ndarray, "_ m"]
+) -> Float32[np.ndarray, "users m"]:
+    """24 random bits each, as a float32 in [0, 1)."""
+    bits = _mixed(keys + _counter(items)) >> np.uint64(40)
+    uniform: np.ndarray = bits.astype(np.float32) * np.float32(2.0**-24)
+    return uniform
+
+
+def _counter(items: Int64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    steps: np.ndarray = (items.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    return steps
+
+
+def _mixed(z: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """Finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014); arithmetic modulo 2**64."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = z ^ (z >> np.uint64(31))
+    return mixed
