@@ -1,0 +1,379 @@
+"""The command line: the chain, its messages, its exit codes."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from recae.cli.main import _run
+from recae.data.sample import sample_directory
+
+Result = tuple[int, str, str]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def _call(*arguments: object) -> Result:
+        capfd.readouterr()
+        code = _run([str(a) for a in arguments], debug=False)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return _call
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 120 users and 40 items in two tastes, with times and ratings."""
+    path = tmp_path_factory.mktemp("data") / "plays.csv"
+    rng = np.random.default_rng(0)
+    lines = ["userId,movieId,rating,timestamp"]
+    for user in range(120):
+        half = np.arange(20) + 20 * (user % 2)
+        for item in rng.choice(half, size=8, replace=False):
+            lines.append(f"{user:03d},m{item},{rng.integers(1, 6)},{1_500_000_000 + len(lines)}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory of an EASE trained on `small`."""
+    out = tmp_path_factory.mktemp("models") / "ease"
+    assert (
+        _run(
+            ["train", str(small), "-o", str(out), "--model", "ease", "--set", "ease.l2=5"],
+            debug=False,
+        )
+        == 0
+    )
+    return out
+
+
+def test_data_check_accounts_for_every_row(run, small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(small.read_text() + "007,m1\n,m2,5,1500000000\n008,m3,NaN,1500000000\n")
+    code, out, err = run("data", "check", path, "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    dropped = sum(d["rows"] for d in report["rows_dropped"].values())
+    assert report["rows_read"] == 963 == report["rows_kept"] + report["rows_merged"] + dropped
+    assert dropped == 3
+    assert "every row counts as a positive" in err
+
+
+def test_the_chain(run, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vae"
+    code, text, err = run(
+        "train", small, "-o", out, "--epochs", 3, "--set", "mult-vae.latent_dim=8",
+        "--set", "mult-vae.hidden=[16]", "--min-rating", 2, "--held-out-users", 20, "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    result = json.loads(text)
+    assert result["split"]["test_users"] == 20
+    assert "epoch 3/3" in err
+    code, text, err = run("evaluate", out, small, "--json", "--per-user", tmp_path / "u.parquet")
+    assert code == 0, err
+    assert json.loads(text)["metrics"]["ndcg@100"]["n"] == 20
+    assert pq.read_table(tmp_path / "u.parquet").num_rows == 20
+    code, text, err = run("inspect", out, "--verify")
+    assert code == 0
+    assert "agrees with its hash" in text
+    code, text, err = run("recommend", out, "--users", "all", "-k", 5, "-o", tmp_path / "o.csv")
+    assert code == 0, err
+    rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["user_id", "item_id", "score", "rank"]
+    assert rows[0]["user_id"] == "000"
+    assert [row["rank"] for row in rows[:5]] == ["1", "2", "3", "4", "5"]
+
+
+def test_evaluate_refuses_other_data(run, model: Path, small: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text(small.read_text() + "999,m1,5,1600000000\n")
+    code, out, err = run("evaluate", model, other)
+    assert (code, out) == (3, "")
+    assert "is not the data the model was trained on" in err
+    assert err.count("recae: error:") == 1
+
+
+def test_compare_prints_the_promised_json(run, small: Path) -> None:
+    code, out, err = run(
+        "compare", small, "--models", "popular,ease", "--set", "ease.l2=5", "--json"
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert set(result["models"]) == {"popular", "ease"}
+    figure = result["models"]["ease"]["ndcg@100"]
+    assert set(figure) == {"mean", "se", "n"}
+    assert result["models"]["ease"]["config"]["l2"] == 5
+    assert result["models"]["ease"]["fit_s"] >= 0
+    assert result["protocol"]["protocol"] == "strong"
+    assert result["data"]["fingerprint"]
+
+
+def test_a_requirement_that_is_not_met_exits_with_8(run, small: Path) -> None:
+    code, _, err = run("compare", small, "--models", "popular", "--require-beat", "popular")
+    assert code == 8
+    assert "no model beats popular" in err
+
+
+def test_the_same_split_again_gives_the_same_model(run, small: Path, tmp_path: Path) -> None:
+    hashes = []
+    for name in ("a", "b"):
+        args = ["--epochs", 2, "--set", "mult-vae.hidden=[16]", "--seed", 7]
+        code, _, err = run("train", small, "-o", tmp_path / name, *args)
+        assert code == 0, err
+        version = (tmp_path / name / "CURRENT").read_text().split()[0]
+        manifest = json.loads((tmp_path / name / version / "manifest.json").read_text())
+        hashes.append(manifest["files"]["model.safetensors"]["sha256"])
+    assert hashes[0] == hashes[1]
+
+
+def test_settings_files_flags_and_their_order(run, small: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        'model = "ease"\nmetrics = ["recall@5"]\n[ease]\nl2 = 3.0\n[split]\nheld_out_users = 10\n'
+    )
+    code, out, err = run(
+        "train", small, "-o", tmp_path / "m", "--config", config, "--set", "ease.l2=4", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["split"]["test_users"] == 10
+    assert "recall@5" in json.loads(out)["validation"]["metrics"]
+    version = (tmp_path / "m" / "CURRENT").read_text().split()[0]
+    stored = json.loads((tmp_path / "m" / version / "provenance.json").read_text())
+    assert stored["run"]["models"]["ease"]["l2"] == 4
+    code, _, err = run(
+        "train", small, "-o", tmp_path / "n", "--set", "ease.depth=4", "--model", "ease"
+    )
+    assert code == 2
+    assert "EASEConfig has no depth; it has l2" in err
+    code, _, err = run("train", small, "-o", tmp_path / "n", "--set", "mult-vae.epochs=many")
+    assert code == 2
+    assert "epochs is 'many'" in err
+    code, _, err = run("train", small, "-o", tmp_path / "n", "--set", "speed=4")
+    assert code == 2
+    assert "there is no setting 'speed'" in err
+
+
+def test_people_who_are_not_in_the_model(run, model: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text("user,item\nann,m1\nann,m2\nbob,m30\nbob,nowhere\n")
+    code, out, err = run("recommend", model, "--interactions", new, "-k", 3, "--format", "jsonl")
+    assert code == 0, err
+    assert "1 items of" in err
+    ann, bob = (json.loads(line) for line in out.splitlines())
+    assert (ann["user_id"], bob["user_id"]) == ("ann", "bob")
+    assert all(int(i["item_id"][1:]) < 20 for i in ann["items"])
+    assert all(int(i["item_id"][1:]) >= 20 for i in bob["items"])
+    code, out, err = run(
+        "recommend", model, "--history", "m1", "--history", "m2", "-k", 3, "--json"
+    )
+    assert [i["item"] for i in json.loads(out)] == [i["item_id"] for i in ann["items"]]
+
+
+def test_candidates_and_exclusions(run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("m1\nm2\nm3\nm30\n")
+    (tmp_path / "e").write_text("m2\n")
+    code, out, err = run(
+        "recommend", model, "--user", "000", "--candidates", tmp_path / "c", "--exclude",
+        tmp_path / "e", "--include-seen", "-o", "-",
+    )  # fmt: skip
+    assert code == 0, err
+    assert sorted(row["item_id"] for row in csv.DictReader(out.splitlines())) == ["m1", "m3", "m30"]
+
+
+def test_shards_and_resumed_parts_give_the_same_rows(run, model: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.parquet"
+    assert run("recommend", model, "--users", "all", "-o", whole)[0] == 0
+    table = pq.read_table(whole)
+    assert (
+        run("recommend", model, "--users", "all", "-o", tmp_path / "r.parquet", "--resume")[0] == 0
+    )
+    assert pq.read_table(tmp_path / "r.parquet").equals(table)
+    assert not (tmp_path / "r.parquet.parts").exists()
+    for i in (1, 2, 3):
+        code, _, err = run(
+            "recommend", model, "--users", "all", "-o", tmp_path / "parts", "--shard", f"{i}/3",
+            "--format", "parquet",
+        )  # fmt: skip
+        assert code == 0, err
+        assert (tmp_path / "parts" / "_SUCCESS").exists() == (i == 3)
+    parts = [pq.read_table(p) for p in sorted((tmp_path / "parts").glob("part-*.parquet"))]
+    assert sum(p.num_rows for p in parts) == table.num_rows
+    assert [v for p in parts for v in p["item_id"].to_pylist()] == table["item_id"].to_pylist()
+    manifest = json.loads((tmp_path / "parts" / "manifest.json").read_text())
+    assert sum(part["rows"] for part in manifest["parts"].values()) == table.num_rows
+
+
+def test_an_interrupted_batch_goes_on_and_another_question_is_refused(
+    run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recae.serving import batch
+
+    monkeypatch.setattr(batch, "_PART", 50)
+    plain = tmp_path / "plain.csv"
+    assert run("recommend", model, "--users", "all", "-o", plain)[0] == 0
+    path = tmp_path / "lists.csv"
+    real = batch._Parts.write
+    calls = []
+
+    def stop_at_the_second(self, *args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(batch._Parts, "write", stop_at_the_second)
+    assert run("recommend", model, "--users", "all", "-o", path, "--resume")[0] == 130
+    assert not path.exists()
+    code, _, err = run("recommend", model, "--users", "all", "-o", path, "--resume", "-k", 3)
+    assert code == 2
+    assert "parts of another question" in err
+    assert run("recommend", model, "--users", "all", "-o", path, "--resume")[0] == 0
+    assert len(calls) == 4  # one done, one interrupted, two after it
+    assert path.read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "missing.csv", "-o", "OUT"], 3, "cannot read missing.csv"),
+        (["train", "DATA", "-o", "OUT", "--user-col", "nobody"], 3, "nobody"),
+        (["train", "EMPTY", "-o", "OUT"], 3, "no usable rows"),
+        (["recommend", "MODEL", "--users", "all", "-k", "0"], 2, "0 is not in the range"),
+        (["recommend", "MODEL", "--user", "nobody"], 3, "unknown ids: 'nobody'"),
+        (["recommend", "DATA", "--user", "000"], 4, "is no directory"),
+        (["train", "DATA", "-o", "OUT", "--nonsense"], 2, "No such option"),
+        (["train", "DATA", "-o", "OUT", "--model", "magic"], 2, "there is no model 'magic'"),
+        (["train", "DATA", "-o", "OUT", "--device", "cuda:9"], 5, "not available"),
+        (["evaluate", "MISSING", "DATA"], 4, "MISSING"),
+        (["compare", "DATA", "--models", "popular", "--metrics", "accuracy"], 2, "accuracy"),
+        (["compare", "DATA", "--models", "popular", "--protocol", "all"], 2, "no test part"),
+        (["compare", "DATA", "--held-out-users", "5000"], 2, "5000"),
+        (["recommend", "MODEL"], 2, "give one of"),
+    ],
+)  # fmt: skip
+def test_wrong_uses_are_one_line_and_a_code(
+    run, arguments: list[str], code: int, message: str, small: Path, model: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text("user,item\n")
+    places = {"DATA": small, "MODEL": model, "OUT": tmp_path / "out", "EMPTY": empty}
+    found, out, err = run(*[places.get(a, a) for a in arguments])
+    assert (found, out) == (code, ""), err
+    errors = [line for line in err.splitlines() if line.startswith("recae: error:")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in err
+
+
+def test_a_damaged_model_exits_with_4(run, model: Path, small: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "damaged"
+    shutil.copytree(model, copy)
+    weights = next(copy.glob("v-*/model.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    code, out, err = run("recommend", copy, "--users", "all")
+    assert (code, out) == (4, "")
+    assert "model.safetensors" in err
+
+
+def _recae(*arguments: object, **options) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "recae", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.slow
+def test_a_full_disk_exits_with_5_and_keeps_the_model(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    assert _run(["train", str(small), "-o", str(out), "--model", "popular"], debug=False) == 0
+    before = (out / "CURRENT").read_text()
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = _recae("train", small, "-o", out, "--epochs", 1, preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 5, err
+    assert "Traceback" not in err
+    assert (out / "CURRENT").read_text() == before
+    assert _run(["inspect", str(out), "--verify"], debug=False) == 0
+
+
+@pytest.mark.slow
+def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    first = _recae(
+        "train", small, "-o", out, "--epochs", 100_000, "--set", "mult-vae.patience=99999"
+    )
+    limit = time.monotonic() + 120
+    while not list(out.glob("run/epoch-*.json")) and time.monotonic() < limit:
+        time.sleep(0.05)
+    second = _recae("train", small, "-o", out, "--epochs", 1)
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 6, err
+    assert str(first.pid) in err
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "recae: error: stopped" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_sigterm_exits_with_143_and_resume_goes_on(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    options = ["--epochs", 600, "--set", "mult-vae.patience=9999", "--set", "mult-vae.hidden=[16]"]
+    process = _recae("train", small, "-o", out, *options)
+    limit = time.monotonic() + 120
+    while not list(out.glob("run/epoch-*.json")) and time.monotonic() < limit:
+        time.sleep(0.02)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    resumed = _recae("train", small, "-o", out, *options, "--resume")
+    _, err = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, err
+    assert "resuming after epoch" in err
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_no_error(model: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m recae recommend {model} --users all | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+    )
+    assert done.stdout.splitlines()[0] == "user_id,item_id,score,rank"
+    assert done.stdout.splitlines()[-1] in {"0", "141"}
+    assert "Traceback" not in done.stderr
+
+
+def test_the_sample_is_there() -> None:
+    assert (sample_directory() / "items.csv").is_file()
