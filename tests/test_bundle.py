@@ -622,9 +622,21 @@ def test_a_kill_at_any_file_operation_leaves_the_old_model_or_the_new(
     assert found == {True, False}
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.ENOSPC, 4),
+        pytest.param(errno.ENOSPC, 1, marks=pytest.mark.slow),
+        pytest.param(errno.EIO, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_at_any_file_operation_leaves_the_old_model_or_the_new(
-    films: Path, tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch, number: int
+    films: Path,
+    tmp_path: Path,
+    no_fsync: None,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    step: int,
 ) -> None:
     def fail(later: int) -> None:
         if later == 0:
@@ -633,7 +645,7 @@ def test_a_full_disk_at_any_file_operation_leaves_the_old_model_or_the_new(
     shutil.copytree(films, tmp_path / "count")
     total = n_operations(tmp_path / "count", monkeypatch)
     said: list[str] = []
-    for stop in range(1, total + 1):
+    for stop in range(1, total + 1, step):
         root = tmp_path / f"full-{stop}"
         shutil.copytree(films, root)
         with monkeypatch.context() as patch:
@@ -648,7 +660,9 @@ def test_a_full_disk_at_any_file_operation_leaves_the_old_model_or_the_new(
         assert names(root) == {"CURRENT", "run", works(root)}, f"left behind at {stop}"
         shutil.rmtree(root)
     assert all(str(tmp_path) in message for message in said)
-    assert len(said) > total - 12  # it can do without the lock's note and without old manifests
+    assert (
+        len(said) > total // step - 12
+    )  # it can do without the lock's note and without old manifests
 
 
 def test_names_are_on_the_disk_before_they_are_pointed_to(
