@@ -22,6 +22,7 @@ _COMMANDS = {
     "recommend": ("recae.cli.recommend", "Write recommendations to a file."),
     "serve": ("recae.cli.serve", "Answer recommendations over HTTP."),
     "inspect": ("recae.cli.inspect", "Say what is in a model directory, and whether it is whole."),
+    "doctor": ("recae.cli.doctor", "What this machine has, and what could be better."),
     "demo": ("recae.cli.demo", "The whole chain on the sample data."),
 }
 
@@ -99,10 +100,10 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             ResourceError.exit_code,
             debug=debug,
         )
-    except BrokenPipeError:
-        # the reader of our stdout is gone; nothing is wrong with us
+    except (BrokenPipeError, SystemExit):
+        # the reader of our stdout is gone (click turns that into SystemExit): stop without a word
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 128 + signal.SIGPIPE
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", ResourceError.exit_code, debug=debug)

@@ -1,0 +1,181 @@
+"""What the machine is said to have."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from recae.cli.doctor import _requirements
+from recae.cli.main import cli
+from recae.training import hardware
+from recae.training.hardware import CudaDevice, Memory, Processor
+
+GIB = 1 << 30
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def meminfo(total: int, available: int) -> str:
+    return f"MemTotal: {total >> 10} kB\nMemFree: 1 kB\nMemAvailable: {available >> 10} kB\n"
+
+
+def test_the_processor_of_linux(tmp_path: Path) -> None:
+    flags = "fpu avx2 avx512f avx512_bf16 avx512_vnni amx_bf16 avx"
+    info = f"processor\t: 0\nmodel name\t: A CPU\nflags\t\t: {flags}\n\nmodel name\t: Another\n"
+    cpu = hardware.processor(tree(tmp_path, {"proc/cpuinfo": info}))
+    assert cpu.name == "A CPU"
+    assert cpu.instruction_sets == ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    assert 1 <= cpu.cores <= cpu.logical_cores
+
+
+def test_a_system_that_says_nothing(tmp_path: Path) -> None:
+    assert hardware.processor(tmp_path).instruction_sets is None
+    ram = hardware.memory(tmp_path)
+    assert ram.total_bytes > 0
+    assert (ram.available_bytes, ram.resident_bytes) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "100000 100000\n"},
+        {"proc/self/cgroup": "0::/gone\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"},
+        {
+            "proc/self/cgroup": "2:cpuacct,cpu:/a\n",
+            "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "50000\n",
+            "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "50000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "50000\n",
+        },
+    ],
+)
+def test_a_quota_of_cores_counts(tmp_path: Path, files: dict[str, str]) -> None:
+    assert hardware.processor(tree(tmp_path, files)).cores == 1
+    everything = files["proc/self/cgroup"].replace("/a", "/c")
+    free = tree(tmp_path / "free", {"proc/self/cgroup": everything})
+    assert hardware.processor(free).cores == hardware.processor(tmp_path / "none").cores
+
+
+def test_limits_of_memory_count(tmp_path: Path) -> None:
+    free = tree(tmp_path / "free", {"proc/meminfo": meminfo(16 * GIB, 9 * GIB)})
+    assert hardware.memory(free).total_bytes == 16 * GIB
+    assert hardware.memory(free).available_bytes == 9 * GIB
+    two = {
+        "proc/meminfo": meminfo(16 * GIB, 9 * GIB),
+        "proc/self/cgroup": "0::/a/b\n",
+        "sys/fs/cgroup/a/b/memory.max": "max\n",
+        "sys/fs/cgroup/a/b/memory.current": f"{GIB}\n",
+        "sys/fs/cgroup/a/memory.max": f"{4 * GIB}\n",
+        "sys/fs/cgroup/a/memory.current": f"{3 * GIB}\n",
+        "sys/fs/cgroup/a/memory.stat": f"anon {GIB}\ninactive_file {GIB}\n",
+    }
+    ram = hardware.memory(tree(tmp_path / "two", two))
+    assert (ram.total_bytes, ram.available_bytes) == (4 * GIB, 2 * GIB)  # the cache can go
+    one = {
+        "proc/meminfo": meminfo(16 * GIB, 9 * GIB),
+        "proc/self/cgroup": "4:memory:/docker/x\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{4 * GIB}\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{3 * GIB}\n",
+    }
+    ram = hardware.memory(tree(tmp_path / "one", one))
+    assert (ram.total_bytes, ram.available_bytes) == (4 * GIB, GIB)
+
+
+def test_the_memory_that_this_process_holds_grows() -> None:
+    before = hardware.memory().resident_bytes
+    held = torch.ones(32 << 20, dtype=torch.uint8)
+    grown = hardware.memory().resident_bytes - before
+    assert 28 << 20 < grown < 64 << 20
+    assert held.sum() == 32 << 20
+
+
+def test_free_disk_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert hardware.free_disk_bytes(tmp_path / "a" / "b") > 0
+
+
+def processor(sets: tuple[str, ...] | None, *, cores: int = 4, threads: int = 4) -> Processor:
+    return Processor(name="x", instruction_sets=sets, logical_cores=8, cores=cores, threads=threads)
+
+
+PLENTY = Memory(total_bytes=64 * GIB, available_bytes=32 * GIB, resident_bytes=GIB)
+OLD_GPU = CudaDevice(
+    name="T4", total_bytes=GIB, available_bytes=GIB, compute_capability="7.5", bfloat16=False
+)
+GPU = CudaDevice(
+    name="H", total_bytes=GIB, available_bytes=GIB, compute_capability="9.0", bfloat16=True
+)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "ram", "devices", "driver", "cuda_build", "expected"),
+    [
+        (processor(("avx2",)), PLENTY, (), False, None, None),
+        (processor(None), PLENTY, (GPU,), True, "12.6", None),
+        (processor(("avx2",)), PLENTY, (), False, "12.6", "CUDA 12.6 build and finds no device"),
+        (processor(("avx2",)), PLENTY, (), True, None, "install the CUDA build"),
+        (processor(("avx2",)), PLENTY, (OLD_GPU,), True, "12.6", "T4 has no bfloat16"),
+        (processor(()), PLENTY, (), False, None, "no AVX2"),
+        (processor(("avx2", "amx_bf16")), PLENTY, (), False, None, "--precision bfloat16"),
+        (processor(("avx2",), threads=1), PLENTY, (), False, None, "uses 1 of 4 cores"),
+        (processor(("avx2",), threads=8), PLENTY, (), False, None, "8 threads on 4 usable"),
+        (
+            processor(("avx2",)),
+            Memory(total_bytes=GIB, available_bytes=GIB, resident_bytes=0),
+            *((), False, None, "only 1.1 GB of memory are free"),
+        ),
+    ],
+)
+def test_advice(
+    cpu: Processor,
+    ram: Memory,
+    devices: tuple[CudaDevice, ...],
+    driver: bool,
+    cuda_build: str | None,
+    expected: str | None,
+) -> None:
+    said = hardware.advice(cpu, ram, devices, driver=driver, cuda_build=cuda_build)
+    if expected is None:
+        assert said == ()
+    else:
+        assert len(said) == 1
+        assert expected in said[0]
+
+
+def test_requirements_by_extra() -> None:
+    libraries, extras = _requirements(
+        [
+            "numpy>=1",
+            "no-such-library>=2",
+            "torch>=2; extra == 'fast'",
+            'no-such-plot; extra == "plots"',
+            "recae[plots]; extra == 'dev'",
+        ]
+    )
+    assert libraries["numpy"] is not None
+    assert libraries["no-such-library"] is None
+    assert extras == {"fast": [], "plots": ["no-such-plot"], "dev": []}
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SECRET_OMP_KEY", "hidden")
+    done = CliRunner().invoke(cli, ["doctor", "--json"], catch_exceptions=False)
+    value = json.loads(done.stdout)
+    assert value["libraries"]["torch"] == torch.__version__
+    assert value["environment"]["OMP_NUM_THREADS"] == "1"
+    assert "SECRET_OMP_KEY" not in value["environment"]
+    assert value["memory"]["total_bytes"] > value["memory"]["resident_bytes"] > 0
+    assert [d["name"] for d in value["cuda"]["devices"]] == [
+        torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+    ]
+    text = CliRunner().invoke(cli, ["doctor"], catch_exceptions=False).stdout
+    for word in ("processor", "memory", "disk", "cuda", "libraries", "OMP_NUM_THREADS=1"):
+        assert word in text
