@@ -362,7 +362,8 @@ def test_sigterm_exits_with_143_and_resume_goes_on(small: Path, tmp_path: Path) 
 @pytest.mark.slow
 def test_a_closed_pipe_is_no_error(model: Path) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m recae recommend {model} --users all | head -1; echo ${{PIPESTATUS[0]}}",
+        f"{sys.executable} -m recae recommend {model} --users all | head -1;"
+        " echo ${PIPESTATUS[0]}",
         shell=True,
         executable="/bin/bash",
         capture_output=True,
@@ -371,7 +372,7 @@ def test_a_closed_pipe_is_no_error(model: Path) -> None:
         env={**os.environ, "PYTHONWARNINGS": "default"},
     )
     assert done.stdout.splitlines()[0] == "user_id,item_id,score,rank"
-    assert done.stdout.splitlines()[-1] in {"0", "141"}
+    assert done.stdout.splitlines()[-1] in {"0", "141"}  # all written before head left, or not
     assert "Traceback" not in done.stderr
 
 
