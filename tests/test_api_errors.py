@@ -275,6 +275,12 @@ def test_the_documentation_names_every_problem_that_can_occur(client):
         ("GET", "/readyz"),
         ("GET", "/healthz"),
     }
+    for operation in (o for methods in document["paths"].values() for o in methods.values()):
+        if "requestBody" in operation:  # the page of the documentation follows this reference
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            assert document["components"]["schemas"][schema["$ref"].rpartition("/")[2]][
+                "properties"
+            ]
     for path, method, status in [(f[1].split("?")[0], f[0].lower(), f[3]) for f in FAILURES]:
         operation = document["paths"].get(path, {}).get(method)
         if operation is not None:

@@ -83,7 +83,7 @@ def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch]]:
             None, min_length=1, description="What somebody chose, whether seen before or not."
         )
         k: Length = Field(min(10, settings.max_k), description="Length of the list.")
-        n: Length | None = Field(None, description="Another name of `k`.")
+        n: Length | None = Field(None, description="Another name of k.")
         exclude: Ids = Field([], description="Items that may not be listed.")
         candidates: Ids | None = Field(None, description="Only these items may be listed.")
 

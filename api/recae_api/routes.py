@@ -52,14 +52,14 @@ def _add_recommend(
             raise result
         return _json(result)
 
-    @app.get("/v1/recommend", responses=documented, openapi_extensions=query, security=keys)
-    def recommend_v1() -> Response:
+    @app.get("/recommend", responses=documented, openapi_extensions=query, security=keys)
+    def recommend() -> Response:
         """Recommend items to one user, or to one history."""
         return answer(from_query(asked_model, request.query_string))
 
-    @app.get("/recommend", responses=documented, openapi_extensions=query, security=keys)
-    def recommend() -> Response:
-        """Recommend items: another path of `/v1/recommend`, for ever."""
+    @app.get("/v1/recommend", responses=documented, openapi_extensions=query, security=keys)
+    def recommend_v1() -> Response:
+        """Recommend items: the same under its versioned path."""
         return answer(from_query(asked_model, request.query_string))
 
     @app.post(
@@ -159,7 +159,7 @@ def _add_health(app: OpenAPI) -> None:
 
     @app.get("/healthz", responses=answers(Health))
     def healthz() -> Response:
-        """Say whether requests should be sent here: another path of `/readyz`."""
+        """Say whether requests should be sent here: another path of /readyz."""
         return ready()
 
     def openapi_document() -> Response:

@@ -40,7 +40,7 @@ function fields(entries) {
   );
 }
 
-function operation(path, method, document_) {
+function operation(path, method, document_, schemas) {
   const details = made("details", undefined, "operation");
   const summary = made("summary");
   summary.append(
@@ -55,7 +55,8 @@ function operation(path, method, document_) {
   }
   const body = document_.requestBody?.content["application/json"]?.schema;
   if (body) {
-    inside.append(made("h3", "JSON body"), fields(Object.entries(body.properties)));
+    const { properties } = schemas[typeOf(body)];
+    inside.append(made("h3", "JSON body"), fields(Object.entries(properties)));
   }
   inside.append(made("h3", "Answers"));
   inside.append(
@@ -78,7 +79,7 @@ async function show() {
   const operations = document.getElementById("operations");
   for (const [path, methods] of Object.entries(document_.paths)) {
     for (const [method, described] of Object.entries(methods)) {
-      operations.append(operation(path, method, described));
+      operations.append(operation(path, method, described, document_.components.schemas));
     }
   }
   const problems = document.getElementById("problems");

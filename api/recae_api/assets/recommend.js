@@ -67,7 +67,7 @@ form.addEventListener("submit", async (event) => {
     asked.append("user", form.elements.user.value);
   } else {
     for (const line of form.elements.history.value.split("\n")) {
-      if (line.trim()) asked.append("history", line.trim());
+      if (line) asked.append("history", line);
     }
   }
   asked.append("k", form.elements.k.value);
