@@ -2,6 +2,7 @@
 
 from fractions import Fraction as F
 from math import log2
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,3 +212,9 @@ def test_metrics_are_parsed_once_each_in_order():
     assert [m.name for m in parse_metrics(DEFAULT_METRICS)] == list(DEFAULT_METRICS)
     with pytest.raises(ConfigError, match="no metric is named"):
         parse_metrics([])
+
+
+def test_the_documentation_defines_exactly_the_accepted_names():
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    ids = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert sorted(ids) == sorted(ACCEPTED)
