@@ -27,23 +27,33 @@ if TYPE_CHECKING:
     from recae.data.split import HeldOut, Split
     from recae.evaluation import evaluate
     from recae.experiment import compare, load, save
+    from recae.models.als import ALS
+    from recae.models.bpr import BPR
     from recae.models.ease import EASE
+    from recae.models.gf_cf import GFCF
+    from recae.models.item_knn import ItemKNN
     from recae.models.mult_vae import MultDAE, MultVAE
     from recae.models.popular import Popularity
+    from recae.models.random_lists import Random
     from recae.ranking.recommender import Recommender
     from recae.ranking.topk import TopK
 
 __version__ = _version("recae")
 
 _PUBLIC = {
+    "ALS": "recae.models.als",
+    "BPR": "recae.models.bpr",
     "EASE": "recae.models.ease",
+    "GFCF": "recae.models.gf_cf",
     "HeldOut": "recae.data.split",
     "Histories": "recae.data.histories",
     "IdMap": "recae.data.ids",
     "Interactions": "recae.data.interactions",
+    "ItemKNN": "recae.models.item_knn",
     "MultDAE": "recae.models.mult_vae",
     "MultVAE": "recae.models.mult_vae",
     "Popularity": "recae.models.popular",
+    "Random": "recae.models.random_lists",
     "Recommender": "recae.ranking.recommender",
     "Split": "recae.data.split",
     "TopK": "recae.ranking.topk",
@@ -57,14 +67,19 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "ALS",
+    "BPR",
     "EASE",
+    "GFCF",
     "HeldOut",
     "Histories",
     "IdMap",
     "Interactions",
+    "ItemKNN",
     "MultDAE",
     "MultVAE",
     "Popularity",
+    "Random",
     "Recommender",
     "Split",
     "TopK",

@@ -1,0 +1,132 @@
+"""Promises of the project about itself."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import recae
+from recae import errors
+
+ROOT = Path(__file__).parents[1]
+
+PUBLIC = [
+    "ALS",
+    "BPR",
+    "EASE",
+    "GFCF",
+    "HeldOut",
+    "Histories",
+    "IdMap",
+    "Interactions",
+    "ItemKNN",
+    "MultDAE",
+    "MultVAE",
+    "Popularity",
+    "Random",
+    "Recommender",
+    "Split",
+    "TopK",
+    "compare",
+    "evaluate",
+    "load",
+    "read_interactions",
+    "sample",
+    "save",
+    "split",
+]
+
+
+def test_the_public_names_are_these_and_all_are_there() -> None:
+    assert recae.__all__ == PUBLIC == sorted(recae.__all__)
+    for name in PUBLIC:
+        assert getattr(recae, name).__doc__, name
+
+
+def test_every_module_imports_and_every_all_is_sorted_and_true() -> None:
+    for found in pkgutil.walk_packages(recae.__path__, "recae."):
+        if found.name == "recae.__main__":
+            continue
+        module = importlib.import_module(found.name)
+        assert module.__doc__, found.name
+        names = getattr(module, "__all__", [])
+        assert list(names) == sorted(names), found.name
+        for name in names:
+            assert hasattr(module, name), f"{found.name}.{name}"
+
+
+def test_importing_recae_imports_no_torch() -> None:
+    code = "import recae, sys, json; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(out.stdout))
+    assert not loaded & {"torch", "pandas", "flask", "implicit"}
+
+
+def test_every_error_is_in_the_drawn_tree_with_its_exit_code() -> None:
+    assert errors.__doc__ is not None
+    for name, kind in inspect.getmembers(errors, inspect.isclass):
+        if not issubclass(kind, errors.RecaeError):
+            continue
+        assert kind.__doc__, name
+        assert re.search(rf"\b{name}\b", errors.__doc__), name
+        drawn = re.search(rf"\b{name}\b[^\n]*?\s(\d)\s", errors.__doc__)
+        if drawn:
+            assert kind.exit_code == int(drawn.group(1)), name
+        builtin = {b.__name__ for b in kind.__mro__} & {
+            "ValueError",
+            "RuntimeError",
+            "LookupError",
+            "ArithmeticError",
+        }
+        assert builtin or kind is errors.RecaeError, name
+
+
+@pytest.mark.checkout
+def test_no_file_is_longer_than_400_lines() -> None:
+    files = [*ROOT.glob("recae/**/*.py"), *ROOT.glob("api/**/*.py")]
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
+    long = {name: n for name, n in lengths.items() if n > 400}
+    assert files
+    assert not long
+
+
+@pytest.mark.checkout
+def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's Python, on a small file under the name it uses, with fewer epochs."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    code = block.group(1).replace("latent_dim=200", "latent_dim=8, hidden=(16,), epochs=2")
+    code = code.replace('user="42"', 'user="7"').replace('["260", "1196"]', '["3", "5"]')
+    lines = ["userId,movieId,rating"]
+    lines += [f"{u},{(u * 7 + i * i) % 23},{4 + i % 2}" for u in range(80) for i in range(8)]
+    (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "models" / "films" / "CURRENT").exists()
+
+
+@pytest.mark.checkout
+def test_the_readme_names_commands_that_exist() -> None:
+    from recae.cli.main import cli
+
+    named = set(re.findall(r"^recae (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    context = cli.make_context("recae", ["--debug"], resilient_parsing=True)
+    assert named
+    assert named <= set(cli.list_commands(context))
+
+
+@pytest.mark.checkout
+def test_nothing_loads_code_from_files() -> None:
+    banned = re.compile(
+        r"^\s*(import|from) (pickle|shelve|marshal|joblib|dill)\b|torch\.load\(|allow_pickle=True"
+        r"|yaml\.load\(|(?<![.\w])(eval|exec)\(",
+        re.MULTILINE,
+    )
+    for file in [*ROOT.glob("recae/**/*.py"), *ROOT.glob("api/**/*.py")]:
+        assert not banned.search(file.read_text()), file
