@@ -9,6 +9,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import BundleError, BusyError, ConfigError, NotFittedError, ResourceError
 from recae.models.ease import EASE
+from recae.models.registry import MODELS, config_class, create
 from recae.serving import (
     layout,
     list_versions,
@@ -92,6 +94,21 @@ def test_everything_comes_back(films: Path) -> None:
     loaded = bundle.model.recommend(bundle.histories, k=4)
     np.testing.assert_array_equal(loaded.items, fitted.items)
     np.testing.assert_array_equal(loaded.scores, fitted.scores)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_comes_back_with_its_lists(tmp_path: Path, name: str) -> None:
+    data = interactions()
+    options = {"epochs": 1, "device": "cpu"}
+    known = {field.name for field in fields(config_class(name))}
+    model = create(name, {key: options[key] for key in known & set(options)}).fit(data)
+    zeros = np.zeros(6, dtype=np.int64)
+    save_bundle(tmp_path, model, items=data.items, popularity=zeros, provenance={})
+    loaded = load_bundle(tmp_path).model
+    assert loaded.config == model.config
+    before, after = (m.recommend(data.histories(), k=4) for m in (model, loaded))
+    np.testing.assert_array_equal(after.items, before.items)
+    np.testing.assert_array_equal(after.scores, before.scores)
 
 
 def test_weights_of_interactions_and_unknown_orders_come_back(tmp_path: Path) -> None:
