@@ -46,6 +46,7 @@ def command(
         )
     if out is not None:
         write_text(out, json.dumps(table.to_json(), indent=2) + "\n")
-    show(table.to_json(), str(table), as_json=as_json)
+    text = f"{table}\n\n{table.differences()}".rstrip()
+    show(table.to_json(), text, as_json=as_json)
     if require_beat is not None:
-        table.require_beat(require_beat, config.metrics[0])
+        table.require_beat(require_beat)

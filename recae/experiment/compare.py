@@ -10,7 +10,14 @@ import numpy as np
 
 from recae.data.split import Split
 from recae.errors import ConfigError, NotFittedError, RequirementError
-from recae.evaluation import DEFAULT_METRICS, Report, evaluate
+from recae.evaluation import (
+    DEFAULT_METRICS,
+    Comparison,
+    Report,
+    compare_reports,
+    evaluate,
+    parse_metric,
+)
 from recae.experiment.config import RunConfig
 from recae.experiment.run import config_of, make_model, train_counts
 from recae.ranking.recommender import Recommender
@@ -76,6 +83,17 @@ class ComparisonTable:
     split: Split
     data: Mapping[str, object] = field(default_factory=dict)
 
+    def differences(self) -> Comparison:
+        """Paired tests of all pairs of models by the first metric, corrected after Holm.
+
+        Values of several seeds are averaged user by user. No differences where there is one model
+        or the first metric is not about targets.
+        """
+        first = self.metrics[0]
+        if len(self.entries) < 2 or parse_metric(first).about != "targets":
+            return Comparison(())
+        return compare_reports({e.name: e.reports for e in self.entries}, metrics=[first])
+
     def __getitem__(self, name: str) -> Entry:
         for entry in self.entries:
             if entry.name == name:
@@ -93,7 +111,12 @@ class ComparisonTable:
             | {"fit_s": entry.fit_s, "config": dict(entry.config)}
             for entry in self.entries
         }
-        return {"models": models, "protocol": self.split.to_json(), "data": dict(self.data)}
+        return {
+            "models": models,
+            "differences": self.differences().to_json(),
+            "protocol": self.split.to_json(),
+            "data": dict(self.data),
+        }
 
     def __str__(self) -> str:
         head = ["model", *self.metrics, "fit s"]
@@ -110,19 +133,22 @@ class ComparisonTable:
             for row in rows
         )
 
-    def require_beat(self, name: str, metric: str) -> None:
-        """Refuse a comparison whose first model is not better than `name`.
+    def require_beat(self, name: str) -> None:
+        """Refuse a comparison in which no model is better than `name` beyond chance.
 
         Raises
         ------
         RequirementError
-            If no model but `name` has a higher mean of `metric`.
+            If no model beats `name` by the first metric, significantly after Holm.
         """
-        bar = self[name].summary(metric)["mean"]
-        best = self.entries[0]
-        value = best.summary(metric)["mean"]
-        if best.name == name or value is None or bar is None or value <= bar:
-            raise RequirementError(f"no model beats {name}, whose {metric} is {bar}")
+        entry = self[name]
+        beaten = [d for d in self.differences().differences if d.worse == name and d.significant]
+        if not beaten:
+            metric = self.metrics[0]
+            raise RequirementError(
+                f"no model beats {name}, whose {metric} is {entry.summary(metric)['mean']:.4f},"
+                " beyond chance"
+            )
 
 
 def _cell(figure: Mapping[str, float | int | None]) -> str:
