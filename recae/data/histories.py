@@ -19,7 +19,7 @@ def canonical_csr(matrix: csr_array) -> csr_array:
     DataError
         If a value is not finite.
     """
-    out = csr_array(matrix, dtype=np.float32, copy=True)
+    out: csr_array = matrix.astype(np.float32)
     out.sum_duplicates()
     out.eliminate_zeros()
     if not np.isfinite(out.data).all():
@@ -43,7 +43,8 @@ def take_rows(matrix: csr_array, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndar
     """Positions, in ``matrix.data``, of the entries of `rows`, row after row."""
     starts, lengths = matrix.indptr[rows], np.diff(matrix.indptr)[rows]
     offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
-    return (np.arange(lengths.sum()) + offsets).astype(np.int64)
+    positions: np.ndarray = np.arange(lengths.sum()) + offsets
+    return positions.astype(np.int64)
 
 
 @final
@@ -86,7 +87,9 @@ class Histories:
         rows = [np.array(list(dict.fromkeys(h)), dtype=np.int64) for h in histories]
         flat = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
         if flat.size and (flat.min() < 0 or flat.max() >= n_items):
-            raise DataError(f"item index {flat.max()} in a history; this model knows {n_items} items")
+            raise DataError(
+                f"histories hold an item index outside 0..{n_items - 1}: {flat.min()} to {flat.max()}"
+            )
         indptr = np.concatenate(([0], np.cumsum([len(r) for r in rows]))).astype(np.int64)
         order = np.concatenate([np.arange(len(r)) for r in rows]) if rows else flat
         by_item = np.lexsort((flat, np.repeat(np.arange(len(rows)), np.diff(indptr))))
@@ -117,9 +120,7 @@ class Histories:
         return Histories(matrix, None if self.order is None else self.order[picked])
 
 
-def _canonical_or_refuse(
-    matrix: csr_array, order: Int64[np.ndarray, " nnz"] | None
-) -> csr_array:
+def _canonical_or_refuse(matrix: csr_array, order: Int64[np.ndarray, " nnz"] | None) -> csr_array:
     if order is not None:
         raise DataError("histories with an order need a canonical float32 matrix")
     return canonical_csr(matrix)
