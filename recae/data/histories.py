@@ -88,7 +88,8 @@ class Histories:
         flat = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
         if flat.size and (flat.min() < 0 or flat.max() >= n_items):
             raise DataError(
-                f"histories hold an item index outside 0..{n_items - 1}: {flat.min()} to {flat.max()}"
+                f"histories hold item indices {flat.min()} to {flat.max()};"
+                f" this model knows {n_items} items"
             )
         indptr = np.concatenate(([0], np.cumsum([len(r) for r in rows]))).astype(np.int64)
         order = np.concatenate([np.arange(len(r)) for r in rows]) if rows else flat
