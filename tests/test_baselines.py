@@ -1,5 +1,8 @@
 """Baselines against `implicit` itself, and against their equations in plain loops."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +11,17 @@ from scipy.sparse import csr_array, csr_matrix
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
-from recae.errors import BundleError, ConfigError, DataError
+from recae.data.protocols import split
+from recae.data.readers import read_interactions
+from recae.errors import BundleError, ConfigError, DataError, DivergedError
+from recae.evaluation import evaluate
+from recae.models import singular
 from recae.models.als import ALS
+from recae.models.bpr import BPR
+from recae.models.gf_cf import GFCF
 from recae.models.implicit_fit import one_blas_thread
 from recae.models.item_knn import ItemKNN
+from recae.models.random_lists import Random, RandomConfig
 from recae.models.sparse_items import columns_on_grid
 
 
@@ -61,13 +71,14 @@ def test_item_knn_keeps_the_k_most_similar_others(train):
     x = train.matrix.toarray().astype(float)
     cosine = x.T @ x / np.sqrt(np.outer(x.sum(0), x.sum(0)))
     np.fill_diagonal(cosine, -1)
-    kept = ItemKNN(k_neighbours=5).fit(train).arrays()
+    model = ItemKNN(k_neighbours=5, similarity="cosine").fit(train)
+    each_item = Histories.from_lists([[i] for i in range(train.n_items)], n_items=train.n_items)
+    table = model.score(each_item)  # row = history, column = scored item
     for item in range(train.n_items):
-        of_item = slice(kept["indptr"][item], kept["indptr"][item + 1])
-        assert item not in kept["indices"][of_item]
-        np.testing.assert_allclose(
-            np.sort(kept["data"][of_item]), np.sort(cosine[item])[-5:], rtol=1e-5
-        )
+        kept = np.flatnonzero(table[:, item])
+        np.testing.assert_allclose(table[kept, item], cosine[item, kept], rtol=1e-5)
+        best = np.sort(cosine[item])[-5:]  # which of equal ones is left to implicit
+        np.testing.assert_allclose(np.sort(table[kept, item]), best, rtol=1e-5)
 
 
 def test_item_knn_knows_the_user_who_has_all_items_but_one():
@@ -165,10 +176,196 @@ def test_one_blas_thread_restores_the_limit():
         assert threads() == {2}
 
 
+# ---- bpr
+
+
+@pytest.fixture(scope="module")
+def bpr(train):
+    return BPR(factors=6, iterations=20, learning_rate=0.05, ridge=2.0, rng=3).fit(train)
+
+
+def test_bpr_is_the_fit_of_implicit_bias_and_length_included(train, bpr):
+    from implicit.cpu.bpr import BayesianPersonalizedRanking
+
+    c = bpr.config
+    theirs = BayesianPersonalizedRanking(
+        factors=c.factors,
+        learning_rate=c.learning_rate,
+        regularization=c.regularization,
+        iterations=c.iterations,
+        random_state=c.rng,
+        num_threads=1,
+    )
+    theirs.fit(old_csr(train), show_progress=False)
+    arrays = bpr.arrays()
+    grid = 2.0**-21 * np.abs(theirs.item_factors[:, :-1]).max()
+    np.testing.assert_allclose(arrays["item_factors"], theirs.item_factors[:, :-1], atol=grid)
+    assert (arrays["item_bias"] == theirs.item_factors[:, -1]).all()
+    assert (theirs.user_factors[:, -1] == 1).all()
+    lengths = np.linalg.norm(theirs.user_factors[:, :-1], axis=1)
+    assert arrays["user_length"][0] == pytest.approx(lengths.mean(), rel=1e-6)
+
+
+def test_bpr_folds_in_by_ridge_and_stretches(train, bpr):
+    arrays = bpr.arrays()
+    factors, length = arrays["item_factors"].astype(np.float64), float(arrays["user_length"][0])
+    scores = bpr.score(train.histories())
+    for user, row in enumerate(train.matrix.toarray()):
+        y = factors[row > 0]
+        w = np.linalg.solve(y.T @ y + 2.0 * np.eye(6), y.sum(axis=0))
+        expected = factors @ (w * length / np.linalg.norm(w)) + arrays["item_bias"]
+        np.testing.assert_allclose(scores[user], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bpr_knows_of_a_stranger_without_history_the_biases_alone(bpr):
+    scores = bpr.score(Histories.from_lists([[]], n_items=40))
+    assert (scores[0] == bpr.arrays()["item_bias"]).all()
+
+
+def test_bpr_says_how_it_folds_in():
+    assert "ridge" in BPR.note
+
+
+def test_bpr_that_diverges_says_so(train):
+    with pytest.raises(DivergedError, match=r"learning_rate is 1e\+30"):
+        BPR(learning_rate=1e30, iterations=3).fit(train)
+
+
+def test_bpr_refuses_a_negative_length(bpr):
+    with pytest.raises(BundleError, match="user_length holds -1"):
+        BPR.from_arrays(bpr.config, {**bpr.arrays(), "user_length": np.float32([-1])})
+
+
+# ---- random
+
+
+def lists(seed, histories, k=5):
+    return Random(rng=seed).fit(interactions(np.eye(1000))).recommend(histories, k=k).items
+
+
+def test_random_depends_on_seed_and_set_of_items_only():
+    histories = Histories.from_lists([[1, 2, 3], [3, 1, 2], [1, 2], [], [4]], n_items=1000)
+    found = lists(0, histories)
+    assert found[0].tolist() == found[1].tolist()
+    assert len({tuple(row) for row in found.tolist()}) == 4
+    assert lists(0, histories).tolist() == found.tolist()
+    assert not (lists(1, histories) == found).any(axis=1).all()
+
+
+def test_random_scores_are_uniform_and_unrelated():
+    """Kolmogorov-Smirnov at one in ten thousand; correlations within 5 standard errors."""
+    from scipy.stats import kstest
+
+    histories = Histories.from_lists([[i] for i in range(50)], n_items=1000)
+    model = Random().fit(interactions(np.eye(1000)))
+    scores = model.score(histories).astype(np.float64)
+    assert scores.min() >= 0
+    assert scores.max() < 1
+    assert kstest(scores.ravel(), "uniform").pvalue > 1e-4
+    for table in (scores, scores.T):
+        related = np.corrcoef(table[:40])
+        np.fill_diagonal(related, 0.0)
+        assert np.abs(related).max() < 5 / np.sqrt(table.shape[1])
+
+
+def test_random_refuses_a_negative_number_of_items():
+    with pytest.raises(BundleError, match="n_items holds -1"):
+        Random.from_arrays(RandomConfig(), {"n_items": np.array([-1])})
+
+
+# ---- gf-cf
+
+
+def gf_cf_by_hand(x, n_vectors, alpha):
+    """Shen et al. 2021 in dense float64, by a full SVD; nobody or nothing here has degree 0."""
+    users, items = x.sum(axis=1, keepdims=True), x.sum(axis=0, keepdims=True)
+    r = x / np.sqrt(users) / np.sqrt(items)
+    v = np.linalg.svd(r, full_matrices=False)[2][:n_vectors].T
+    low_pass = (v / np.sqrt(items).T) @ (v * np.sqrt(items).T).T
+    return x @ (r.T @ r + alpha * low_pass)
+
+
+@pytest.mark.parametrize(("density", "kind"), [(0.03, "gram_data"), (0.6, "weights")])
+def test_gf_cf_is_its_formula_sparse_or_dense(density, kind):
+    x = (np.random.default_rng(1).random((50, 45)) < density).astype(np.float64)
+    x[np.arange(50), np.arange(50) % 45] = 1
+    data = interactions(x)
+    model = GFCF(n_vectors=7, alpha=0.4).fit(data)
+    assert kind in model.arrays()
+    expected = gf_cf_by_hand(x, 7, 0.4)
+    np.testing.assert_allclose(model.score(data.histories()), expected, rtol=1e-4, atol=1e-5)
+    rows, every = np.arange(50), np.tile(np.arange(45), (50, 1))
+    exact = model.scorer(data.histories()).exact(rows, every)
+    np.testing.assert_allclose(exact, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gf_cf_gives_items_nobody_touched_nothing():
+    x = np.eye(12)
+    x[:, 3] = x[5] = 0
+    data = interactions(x)
+    scores = GFCF().fit(data).score(Histories.from_lists([[3], [0]], n_items=12))
+    assert (scores[0] == 0).all()
+    assert scores[1, 3] == 0
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
+@pytest.mark.parametrize("dense_up_to", [0, 1024])
+def test_singular_vectors_are_those_of_a_full_svd(shape, dense_up_to, monkeypatch):
+    monkeypatch.setattr(singular, "_DENSE_UP_TO", dense_up_to)
+    dense = np.random.default_rng(2).random(shape) * (np.random.default_rng(3).random(shape) < 0.3)
+    v = singular.right_singular_vectors(csr_array(dense), 6)
+    expected = np.linalg.svd(dense)[2][:6].T
+    np.testing.assert_allclose(np.abs((v * expected).sum(axis=0)), 1.0, atol=1e-9)
+    np.testing.assert_allclose(v.T @ v, np.eye(6), atol=1e-9)
+    assert (v[np.abs(v).argmax(axis=0), np.arange(6)] > 0).all()
+    assert (singular.right_singular_vectors(csr_array(dense), 6) == v).all()
+
+
+@pytest.mark.parametrize("dense_up_to", [0, 1024])
+def test_vectors_of_singular_value_zero_are_left_out(dense_up_to, monkeypatch):
+    monkeypatch.setattr(singular, "_DENSE_UP_TO", dense_up_to)
+    draw = np.random.default_rng(4)
+    of_rank_two = csr_array(draw.random((20, 2)) @ draw.random((2, 25)))
+    assert singular.right_singular_vectors(of_rank_two, 5).shape == (25, 2)
+
+
+def test_gf_cf_refuses_factors_that_do_not_fit(train):
+    x = np.eye(20)
+    x[0, 1] = 1
+    model = GFCF(n_vectors=3).fit(interactions(x))
+    arrays = model.arrays()
+    with pytest.raises(BundleError, match="encoder has 3 columns; at most 2"):
+        GFCF.from_arrays(GFCF(n_vectors=2).config, arrays)
+    with pytest.raises(BundleError, match=r"decoder has shape \(20, 2\); \(20, 3\)"):
+        GFCF.from_arrays(model.config, {**arrays, "decoder": arrays["decoder"][:, :2]})
+    with pytest.raises(BundleError, match="not a sorted sparse matrix"):
+        GFCF.from_arrays(model.config, {**arrays, "gram_indices": arrays["gram_indices"] + 1})
+    dense = GFCF().fit(train)
+    with pytest.raises(BundleError, match=r"weights has shape \(39, 40\)"):
+        GFCF.from_arrays(dense.config, {"weights": dense.arrays()["weights"][:-1]})
+
+
+@pytest.mark.slow
+@pytest.mark.datasets
+def test_gf_cf_has_its_published_figures_on_gowalla():
+    """BARS leaderboard, split of LightGCN: Recall@20 0.1849, NDCG@20 0.1518 (recall / targets)."""
+    path = Path(os.environ.get("RECAE_DATASETS", "")) / "gowalla" / "interactions.parquet"
+    if not path.is_file():
+        pytest.skip("RECAE_DATASETS names no directory with gowalla")
+    data = read_interactions(path, split_col="split")
+    parts = split(data, "column")
+    assert (parts.train.matrix.nnz, parts.test.target.nnz) == (810_128, 217_242)
+    model = GFCF(n_vectors=256, alpha=0.3).fit(parts.train)
+    report = evaluate(model, parts.test, metrics=("recall-all@20", "ndcg@20"))
+    assert round(report["recall-all@20"].mean - 5e-5, 4) == 0.1849  # cut, as published: 0.18495
+    assert round(report["ndcg@20"].mean, 4) == 0.1518
+
+
 # ---- all of them
 
 
-@pytest.mark.parametrize("kind", [ItemKNN, ALS])
+@pytest.mark.parametrize("kind", [ItemKNN, ALS, BPR, GFCF])
 def test_values_do_not_matter_only_presence(train, kind):
     from dataclasses import replace
 
@@ -179,7 +376,7 @@ def test_values_do_not_matter_only_presence(train, kind):
         assert (array == same[name]).all()
 
 
-@pytest.mark.parametrize("kind", [ItemKNN, ALS])
+@pytest.mark.parametrize("kind", [ItemKNN, ALS, BPR, GFCF])
 def test_no_interactions_are_refused(kind):
     with pytest.raises(DataError, match="no training interactions"):
         kind().fit(interactions(np.zeros((2, 3))))
@@ -195,6 +392,15 @@ def test_no_interactions_are_refused(kind):
         (ALS, {"factors": 0}, "factors is 0"),
         (ALS, {"regularization": 0.0}, "regularization is 0.0"),
         (ALS, {"rng": -1}, "rng is -1"),
+        (BPR, {"factors": 0}, "factors is 0"),
+        (BPR, {"learning_rate": 0.0}, "learning_rate is 0.0"),
+        (BPR, {"ridge": 0.0}, "ridge is 0.0"),
+        (BPR, {"regularization": -1.0}, "regularization is -1.0"),
+        (BPR, {"rng": -1}, "rng is -1"),
+        (Random, {"rng": 2**63}, "rng is 9223372036854775808; 0 to"),
+        (GFCF, {"n_vectors": 0}, "n_vectors is 0"),
+        (GFCF, {"alpha": -0.1}, "alpha is -0.1"),
+        (GFCF, {"rng": -1}, "rng is -1"),
         (ALS, {"unknown": 1}, "ALSConfig has no unknown"),
     ],
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ class BPR(Recommender):
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
-    ) -> Self:
+    ) -> "BPR":
         """Descend, on one thread: with more, `implicit` does not repeat itself.
 
         See `Recommender.fit`.
@@ -196,7 +196,7 @@ class BPR(Recommender):
         return {"item_factors": factors, "item_bias": self._bias, "user_length": length}
 
     @classmethod
-    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "BPR":
         """Fitted model; see `Recommender.from_arrays`."""
         model = cls(config)
         names = {"item_factors": 2, "item_bias": 1, "user_length": 1}

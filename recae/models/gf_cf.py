@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ class GFCF(Recommender):
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
-    ) -> Self:
+    ) -> "GFCF":
         """Normalise, multiply, factorise; see `Recommender.fit`.
 
         Raises
@@ -146,7 +146,7 @@ class GFCF(Recommender):
         return arrays
 
     @classmethod
-    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "GFCF":
         """Fitted model; see `Recommender.from_arrays`."""
         model = cls(config)
         if "weights" in arrays:

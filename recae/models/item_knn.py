@@ -1,4 +1,4 @@
-"""`ItemKNN`: items near those of the history (Deshpande and Karypis, TOIS 2004)."""
+"""`ItemKNN`: items whose neighbours are in the history (Sarwar et al., WWW 2001)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class ItemKNNConfig:
     """
 
     k_neighbours: int = 100
-    similarity: Literal["cosine", "bm25", "tf-idf"] = "cosine"
+    similarity: Literal["cosine", "bm25", "tf-idf"] = "tf-idf"
     bm25_k1: float = 1.2
     bm25_b: float = 0.75
 
@@ -52,10 +52,11 @@ class ItemKNNConfig:
 
 @final
 class ItemKNN(Recommender):
-    """Score of an item: the sum, over the history, of its similarity where it is a neighbour.
+    """Score of an item: the sum of its similarities to those of its neighbours in the history.
 
-    The weights and the search for neighbours are those of ``implicit.nearest_neighbours``. Row
-    ``i`` of the table holds the `k_neighbours` items most similar to ``i``; an item is no neighbour
+    The weights and the search for neighbours are those of ``implicit.nearest_neighbours``. Its own
+    ``recommend`` gives an item the similarities of those history items that have it as a neighbour,
+    which finds less, for every similarity, on MovieLens 1M and on Gowalla. An item is no neighbour
     of itself.
 
     Parameters
@@ -101,7 +102,7 @@ class ItemKNN(Recommender):
         weighted = _weighted(binary_rows(train), self.config)
         with one_blas_thread():
             nearest = all_pairs_knn(weighted, self.config.k_neighbours + 1, show_progress=False)
-        self._table = columns_on_grid(_without_self(nearest, self.config.k_neighbours))
+        self._table = columns_on_grid(_neighbours(nearest, self.config.k_neighbours))
         return self
 
     def scorer(self, histories: Histories) -> Scorer:
@@ -109,7 +110,10 @@ class ItemKNN(Recommender):
         return SparseItemScorer(fitted(self._table, self.name), histories)
 
     def arrays(self) -> Arrays:
-        """CSR table, row = item of the history: ``data`` float32, ``indices``, ``indptr`` int64."""
+        """CSR table: ``data`` float32, ``indices`` and ``indptr`` int64.
+
+        Rows are items of the history; column ``j`` holds the neighbours of item ``j``.
+        """
         table = fitted(self._table, self.name)
         return {
             "data": table.data.astype(np.float32),
@@ -146,12 +150,12 @@ def _weighted(x: csr_matrix, config: ItemKNNConfig) -> csr_matrix:
     return csr_matrix(weighted.T, dtype=np.float64)
 
 
-def _without_self(nearest: coo_matrix, k: int) -> csr_array:
-    """The `k` most similar others of each row, less similar ones left out."""
+def _neighbours(nearest: coo_matrix, k: int) -> csr_array:
+    """In column ``j`` the `k` most similar others of row ``j`` of `nearest`."""
     others = (nearest.row != nearest.col) & (nearest.data != 0)
     rows, columns, values = (a[others] for a in (nearest.row, nearest.col, nearest.data))
     order = np.lexsort((columns, -values, rows))
     rows, columns, values = rows[order], columns[order], values[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)  # place within its row
     kept = rank < k
-    return csr_array((values[kept], (rows[kept], columns[kept])), shape=nearest.shape)
+    return csr_array((values[kept], (columns[kept], rows[kept])), shape=nearest.shape)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class Random(Recommender):
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
-    ) -> Self:
+    ) -> "Random":
         """Learn how many items there are; see `Recommender.fit`."""
         self._n_items = train.n_items
         return self
@@ -85,7 +85,7 @@ class Random(Recommender):
         return {"n_items": np.array([self.n_items], dtype=np.int64)}
 
     @classmethod
-    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "Random":
         """Fitted model; see `Recommender.from_arrays`."""
         model = cls(config)
         check_arrays(cls.name, arrays, {"n_items": (np.int64, 1)})
