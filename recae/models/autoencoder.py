@@ -185,7 +185,7 @@ class Autoencoder(Recommender):
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
-        device = resolve_device(model.config.device)
+        device = resolve_device("auto")  # where it is loaded need not be where it was trained
         model._network = network.to(device).eval()
         model._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
         return model
