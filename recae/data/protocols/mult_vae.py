@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 from recae.data.interactions import Interactions
 from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction, row_counts
 from recae.data.protocols.drawing import id_order
-from recae.data.protocols.users_apart import split_users
+from recae.data.protocols.users_apart import items_of, split_users
 from recae.errors import ConfigError, DataError
 
 SHORTEST_DRAWN = 5
@@ -84,7 +84,7 @@ class MultVAESplit(SplitProtocol):
         parts = split_users(kept, groups, vocabulary, lambda known, _: self._targets(known))
         few = counts < max(1, self.min_user)
         notes = {
-            "items_dropped": int(data.n_items - len(np.unique(kept.matrix.indices))),
+            "items_dropped": int(data.n_items - len(items_of(kept))),
             "users_dropped": int(few.sum()),
             "interactions_dropped": int(data.matrix.nnz - kept.matrix.nnz + counts[few].sum()),
         }
@@ -120,5 +120,5 @@ def _frequent_items(data: Interactions, min_item: int) -> Interactions:
 def _first_seen_items(train: Interactions) -> Int64[np.ndarray, " items"]:
     first = np.full(train.n_items, np.iinfo(np.int64).max)
     np.minimum.at(first, train.matrix.indices, train.order)
-    seen = np.unique(train.matrix.indices)
-    return seen[np.argsort(first[seen])].astype(np.int64)
+    seen = items_of(train)
+    return np.asarray(seen[np.argsort(first[seen])])

@@ -12,7 +12,7 @@ from recae.data.split import HeldOut
 
 def items_of(data: Interactions) -> Int64[np.ndarray, " items"]:
     """Return the indices of the items with an interaction, ascending."""
-    return np.unique(data.matrix.indices).astype(np.int64)
+    return np.flatnonzero(np.bincount(data.matrix.indices, minlength=data.n_items))
 
 
 def split_users(
