@@ -103,11 +103,12 @@ def test_scopes_do_not_include_each_other(client, path, key):
         assert answer.status_code == reload
 
 
-def test_what_needs_no_key_and_that_everything_else_does(app, client):
+def test_what_needs_no_key_and_that_everything_else_does(app, client, key):
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert endpoints == OPEN | set(SCOPE_OF)
     app.add_url_rule("/new", view_func=lambda: "forgotten")
     assert status(client, "/new") == 401
+    assert status(client, "/new", X_API_Key=key) == 403
     for open_path in ("/livez", "/readyz", "/healthz", "/openapi.json", "/docs", "/"):
         assert status(client, open_path) == 200
     for closed in ("/v1/model", "/v1/recommend?user=u1"):

@@ -24,7 +24,7 @@ CHECKS = [
 ]
 PLAIN = ["GET /v1/model", "POST /v1/model/reload", "GET /livez", "GET /readyz", "GET /healthz"]
 ASKING = ["GET /recommend", "GET /v1/recommend", "POST /v1/recommend", "POST /v1/recommend/batch"]
-EXAMPLES = [40, pytest.param(1000, marks=pytest.mark.slow)]
+EXAMPLES = [40, pytest.param(400, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
