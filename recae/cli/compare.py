@@ -1,6 +1,7 @@
 """`recae compare`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from recae.cli import progress
 from recae.cli.output import show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
-from recae.experiment import compare, data_summary, make_split
+from recae.experiment import compare, data_summary, make_split, run_summary
 
 
 @click.command("compare")
@@ -44,9 +45,10 @@ def command(
             seeds=seeds,
             data=data_summary(data),
         )
+    result = table.to_json() | {"command": ["recae", *sys.argv[1:]], "run": run_summary()}
     if out is not None:
-        write_text(out, json.dumps(table.to_json(), indent=2) + "\n")
+        write_text(out, json.dumps(result, indent=1) + "\n")
     text = f"{table}\n\n{table.differences()}".rstrip()
-    show(table.to_json(), text, as_json=as_json)
+    show(result, text, as_json=as_json)
     if require_beat is not None:
         table.require_beat(require_beat)

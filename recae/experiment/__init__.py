@@ -9,6 +9,7 @@ from recae.experiment.run import (
     load,
     make_model,
     make_split,
+    run_summary,
     save,
     train,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "load_config",
     "make_model",
     "make_split",
+    "run_summary",
     "save",
     "train",
 ]

@@ -139,7 +139,7 @@ def save(
         popularity=train_counts(trained_on),
         split=None if split is None else split.to_json(),
         metrics=metrics,
-        provenance={**_provenance(data), **(provenance or {})},
+        provenance={"data": data_summary(data), **run_summary(), **(provenance or {})},
     )
 
 
@@ -212,11 +212,11 @@ def evaluate_stored(
     return report, split, data
 
 
-def _provenance(data: Interactions) -> dict[str, object]:
+def run_summary() -> dict[str, object]:
+    """Versions, machine, threads and time of this process, as JSON values."""
     import torch
 
     return {
-        "data": data_summary(data),
         "versions": {name: version(name) for name in _VERSIONS},
         "python": platform.python_version(),
         "platform": platform.platform(),
