@@ -27,7 +27,8 @@ BOUND = {"float32": 1e-5, "bfloat16": 1e-2}
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks, the last one short, at the sizes of a test."""
-    monkeypatch.setattr(fused_softmax, "_BLOCK_ENTRIES", 4000)
+    monkeypatch.setattr(fused_softmax, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(fused_softmax, "_LEAST_ITEMS", 70)
     monkeypatch.setattr(fused_softmax, "_BLOCK_ITEMS", 100)
     monkeypatch.setattr(fused_softmax, "_SHIFT_ITEMS", 8)
     monkeypatch.setattr("recae.networks.item_bags._ROWS", 50)

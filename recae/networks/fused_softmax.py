@@ -24,10 +24,11 @@ from recae.networks.batch import SparseBatch
 
 Precision = Literal["float32", "bfloat16"]
 
-# Numbers of `e` in a block of the forward pass (it should stay in the cache), items in one of the
-# backward pass, items that are asked for the shift, and spare columns: two for the bias, two for
-# the shift, and four that keep rows aligned.
-_BLOCK_ENTRIES = 1 << 20
+# Bytes of `e` in a block of the forward pass (it should stay in the cache) and least items of one,
+# items in a block of the backward pass, items that are asked for the shift, and spare columns: two
+# for the bias, two for the shift, and four that keep rows aligned.
+_BLOCK_BYTES = 1 << 21
+_LEAST_ITEMS = 512
 _BLOCK_ITEMS = 2048
 _SHIFT_ITEMS = 256
 _SPARE = 8
@@ -188,7 +189,7 @@ def _forward(
 ) -> _Forward:
     n_items, n_users = len(weight), len(h)
     stored = n_items * n_users * plan.dtype.itemsize <= plan.stored_bytes
-    block = max(_BLOCK_ENTRIES // n_users, 64)
+    block = max(_BLOCK_BYTES // plan.dtype.itemsize // n_users // 64 * 64, _LEAST_ITEMS)
     numbers = n_users * (n_items if stored else max(block, _BLOCK_ITEMS))
     e = _Exponentials(plan.lend(numbers, h.device), n_users, stored)
     entries = _Entries.of(x)
@@ -301,6 +302,7 @@ def _backward(
     db = torch.empty_like(bias)
     block = min(_BLOCK_ITEMS, n_items)
     product = torch.empty(block, width + _SPARE, dtype=plan.dtype, device=weight.device)
+    row_gradients = torch.empty(block, width, device=weight.device)
     dh_part = torch.empty(n_users, width + _SPARE, dtype=plan.dtype, device=weight.device)
     for (users, places), (table, start, stop) in zip(
         done.entries.blocks(n_items, block, n_users),
@@ -315,8 +317,8 @@ def _backward(
         dh += torch.mm(e.T, table, out=dh_part)[:, :width]
         part = torch.mm(e, scaled, out=product[: stop - start])
         db[start:stop] = part[:, width]
+        into = row_gradients[: stop - start] if dw is None else dw[start:stop]
+        into.copy_(part[:, :width])
         if plan.updates is not None:
-            plan.updates.add(slice(start, stop), part[:, :width].float())
-        elif dw is not None:
-            dw[start:stop] = part[:, :width]
+            plan.updates.add(slice(start, stop), into)
     return dh * scale[:, None], dw, db

@@ -16,7 +16,7 @@ from torch.nn.functional import embedding_bag
 from recae.networks.batch import SparseBatch
 from recae.networks.fused_softmax import RowUpdates
 
-_ROWS = 512
+_ROWS = 2048
 
 
 def item_bags(
@@ -63,11 +63,10 @@ class _ItemBags(torch.autograd.Function):
         ctx.n_items = len(table)
         if touched_only:
             ctx.rows, counts = torch.unique_consecutive(items, return_counts=True)
-            ctx.starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         else:
             ctx.rows = None
-            every = torch.arange(ctx.n_items + 1, device=items.device)
-            ctx.starts = torch.searchsorted(items, every)
+            counts = torch.bincount(items, minlength=len(table))
+        ctx.starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         ctx.updates = updates
         if updates is not None and touched_only:
             updates.ready(ctx.rows)

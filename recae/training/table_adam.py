@@ -51,8 +51,7 @@ class TableAdam:
         self.exp_avg_sq: Float32[Tensor, "rows width"] = torch.zeros_like(self._table)
         self.steps = 0
         self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
-        self._chunk = [self._table.new_empty(_CHUNK, table.shape[1]) for _ in range(3)]
-        self._nothing = self._table.new_zeros(_CHUNK, table.shape[1])
+        self._chunk: list[Tensor] = []
 
     def ready(self, rows: Int64[Tensor, " rows"]) -> None:
         """Do the updates of `rows` that were put off."""
@@ -108,15 +107,17 @@ class TableAdam:
             first = int(last[start])
             steps = torch.arange(first + 1, self.steps + 1, device=last.device)
             counts = torch.searchsorted(last[start : start + _CHUNK], steps).tolist()
-            state = self._gather(part)
+            state = table, exp_avg, exp_avg_sq = self._gather(part)
+            nothing = torch.zeros_like(table)
             for step, count in enumerate(counts, first + 1):
-                table, exp_avg, exp_avg_sq = state
-                upto = (table[:count], exp_avg[:count], exp_avg_sq[:count])
-                self._update(upto, self._nothing[:count], step)
+                early = table[:count], exp_avg[:count], exp_avg_sq[:count]
+                self._update(early, nothing[:count], step)
             self._scatter(part, state)
         self._last[rows] = self.steps
 
     def _gather(self, rows: Int64[Tensor, " rows"]) -> tuple[Tensor, Tensor, Tensor]:
+        if not self._chunk:
+            self._chunk = [self._table.new_empty(_CHUNK, self._table.shape[1]) for _ in range(3)]
         table, exp_avg, exp_avg_sq = (part[: len(rows)] for part in self._chunk)
         torch.index_select(self._table, 0, rows, out=table)
         torch.index_select(self.exp_avg, 0, rows, out=exp_avg)
