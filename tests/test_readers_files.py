@@ -235,6 +235,14 @@ def test_rejects_are_kept_when_there_are_too_many(tmp_path: Path) -> None:
     assert rejects.read_text().endswith('table.csv,3,empty_user,",b"\n')
 
 
+def test_rejects_never_touch_the_input(tmp_path: Path) -> None:
+    path = written(tmp_path, TABLE)
+    for source, rejects in ((path, path), (tmp_path, tmp_path / "rejects.csv")):
+        with pytest.raises(ConfigError, match="would be written into the input"):
+            read_interactions(source, rejects=rejects)
+    assert path.read_bytes() == TABLE
+
+
 def test_rejects_need_a_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write rejects"):
         read_interactions(written(tmp_path, TABLE), rejects=tmp_path / "no" / "rejects.csv")

@@ -13,6 +13,15 @@ from recae.data.readers.account import Account
 from recae.data.readers.batch import DATES, Checked, Lines, as_array, shifted
 from recae.data.readers.numbers import to_microseconds
 from recae.data.readers.options import ReadOptions
+from recae.data.readers.pairs import (
+    count,
+    gather,
+    grouped,
+    last_rows,
+    regrouped,
+    renumbered,
+    smallest,
+)
 from recae.errors import DataError
 
 
@@ -56,13 +65,16 @@ class Rows:
         if len(self.units) > 1:
             found = ", ".join(f"{unit} (line {line})" for unit, line in self.units.items())
             raise DataError(f"times are of more than one unit: {found}")
-        chunks, self._times = self._times, []
-        if not chunks:
+        if not self._times:
             return None
         unit = next(iter(self.units), "seconds")  # counts too small to tell are seconds
-        if unit != DATES:
-            chunks = [to_microseconds(chunk, unit) for chunk in chunks]
-        return np.concatenate(chunks)
+        out = np.empty(sum(map(len, self._times)), dtype=np.int64)
+        end = len(out)
+        while self._times:  # given up one by one: twice all times would be the peak of a reading
+            chunk = self._times.pop()
+            out[end - len(chunk) : end] = chunk if unit == DATES else to_microseconds(chunk, unit)
+            end -= len(chunk)
+        return out
 
     def ids(self) -> tuple[tuple[np.ndarray, Any], tuple[np.ndarray, Any]]:
         """Return codes and distinct ids of users and of items; the chunks are given up."""
@@ -90,37 +102,11 @@ def _numbered(chunks: list[Any]) -> tuple[np.ndarray, Any]:
     chunks.clear()
     ids = unified.chunk(0).dictionary
     codes = np.concatenate([np.asarray(chunk.indices) for chunk in unified.chunks])
-    first = np.full(len(ids), len(codes), dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of repeated places the last one stays
-    new, order = _renumbered(first, absent=len(codes))
+    first = smallest(codes, range(len(codes)), len(ids), absent=len(codes))
+    new, order = renumbered(first, absent=len(codes))
     if np.array_equal(order, np.arange(len(ids))):
         return codes, ids
-    return new[codes], ids.take(pa.array(order))
-
-
-def _renumbered(first: Int[np.ndarray, " n"], absent: int) -> tuple[np.ndarray, np.ndarray]:
-    """New number of each old one, by growing `first`, and the old ones in the new order."""
-    order = np.argsort(first, kind="stable")[: int((first < absent).sum())]
-    new = np.full(len(first), -1, dtype=np.int32)
-    new[order] = np.arange(len(order), dtype=np.int32)
-    return new, order
-
-
-def by_pair(
-    user: Int[np.ndarray, " rows"], item: Int[np.ndarray, " rows"], shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row starts, columns and row numbers of a sparse matrix, repeated pairs in their first order.
-
-    Transposing twice sorts by (user, item, row) in linear time: the counting sort of SciPy's
-    conversions, which keep equal entries apart and in order.
-    """
-    n = len(user)
-    each = np.arange(n + 1, dtype=np.int32 if n < np.iinfo(np.int32).max else np.int64)
-    by_item = csr_array((np.ones(n, np.int8), item, each), shape=(n, shape[1])).tocsc()
-    rows = by_item.indices
-    del each
-    out = csr_array((rows, user[rows], by_item.indptr), shape=shape[::-1]).tocsc()
-    return out.indptr.astype(np.int64), out.indices, out.data
+    return gather(new, codes), ids.take(pa.array(order))
 
 
 def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions:
@@ -137,49 +123,64 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
     if times is not None:
         account.notices.append(_about(times, rows.units))
     (user, users), (item, items) = rows.ids()
-    indptr, columns, first = by_pair(user, item, (len(users), len(items)))
+    # Arrays of the size of the input are given up as soon as they can be, here and below
+    pa.default_memory_pool().release_unused()
+    starts, by_item = grouped(item, len(items))
     del item
-    last, merged = first, 0
-    owner = user[first]  # of each entry
+    user = gather(user, by_item)
+    indptr, columns, first = regrouped(starts, by_item, user, len(users))
+    del by_item, user
     again = np.zeros(len(first), dtype=bool)
-    again[1:] = (columns[1:] == columns[:-1]) & (owner[1:] == owner[:-1])
-    if again.any():
-        last = _last_rows(first, again, times)
+    again[1:] = columns[1:] == columns[:-1]
+    again[indptr[:-1]] = False  # every user has a pair
+    merged = int(again.sum())
+    last = first
+    if merged:
+        last = last_rows(first, again, times)
         if part is not None and (part[first] != part[last][np.cumsum(~again) - 1]).any():
             account.notices.append(
                 "some pairs occur in several parts of the split; each stays in that of its last row"
             )
-        columns, first, owner = columns[~again], first[~again], owner[~again]
-        merged = int(again.sum())
-    keep = _above_thresholds(owner, columns, lines, first, options, account)
-    if keep is not None:
-        columns, first, last, owner = columns[keep], first[keep], last[keep], owner[keep]
-    if not len(first):
-        raise DataError(
-            f"{account.source} has no usable rows among {account.rows_read}: min_item"
-            f" {options.min_item} and min_user {options.min_user} leave none"
+        columns, first = columns[~again], first[~again]
+        indptr = np.concatenate(
+            ([0], np.cumsum(np.add.reduceat(~again, indptr[:-1], dtype=np.int64)))
         )
+    del again
+    times = None if times is None else gather(times, last)
+    part = None if part is None else gather(part, last)
+    del last
+    order = _at(lines, first)
+    del first
+    owner = np.repeat(np.arange(len(users), dtype=np.int32), np.diff(indptr))
+    keep = _above_thresholds(owner, columns, (len(users), len(items)), order, options, account)
     if keep is not None:
-        owner, users = _by_first(owner, first, users)
-        columns, items = _by_first(columns, first, items)
-        indptr, columns, place = by_pair(owner, columns, (len(users), len(items)))
-        first, last = first[place], last[place]
-    elif merged:
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(owner, minlength=len(users)))))
-    del owner, user, again
-    matrix = csr_array(
-        (np.ones(len(first), dtype=np.float32), columns.astype(np.int64), indptr),
-        shape=(len(users), len(items)),
-    )
+        if not keep.any():
+            raise DataError(
+                f"{account.source} has no usable rows among {account.rows_read}: min_item"
+                f" {options.min_item} and min_user {options.min_user} leave none"
+            )
+        order = order[keep]
+        owner, users = _by_first(owner[keep], order, users)
+        columns, items = _by_first(columns[keep], order, items)
+        starts, by_item = grouped(columns, len(items))
+        indptr, columns, place = regrouped(starts, by_item, gather(owner, by_item), len(users))
+        order = gather(order, place)
+        times = None if times is None else gather(times[keep], place)
+        part = None if part is None else gather(part[keep], place)
+    del owner
+    order -= int(lines[0])
+    ones = np.ones(len(columns), dtype=np.float32)
+    columns = columns.astype(np.int64)
+    matrix = csr_array((ones, columns, indptr), shape=(len(users), len(items)))
     matrix.has_canonical_format = True
     return Interactions(
         matrix,
         IdMap.from_arrow(users),
         IdMap.from_arrow(items),
-        order=_at(lines, first) - int(lines[0]),
-        times=None if times is None else times[last],
-        part=None if part is None else part[last],
-        report=account.report(kept=len(first), merged=merged),
+        order=order,
+        times=times,
+        part=part,
+        report=account.report(kept=len(columns), merged=merged),
     )
 
 
@@ -190,49 +191,43 @@ def _about(times: np.ndarray, units: dict[str, int]) -> str:
     return f"times are {next(iter(units))}, from {days[0]} to {days[1]} (UTC)"
 
 
-def _at(lines: Lines, rows: Int[np.ndarray, " n"]) -> np.ndarray:
+def _at(lines: Lines, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     if isinstance(lines, range):
-        return rows.astype(np.int64) + lines.start
-    at: np.ndarray = lines[rows]
-    return at
-
-
-def _last_rows(
-    rows: Int[np.ndarray, " rows"], again: Bool[np.ndarray, " rows"], times: np.ndarray | None
-) -> np.ndarray:
-    """Of each run of rows of one pair the latest, by time, else by position."""
-    ends = np.append(~again[1:], True)
-    if times is not None:
-        rows = rows[np.lexsort((rows, times[rows], np.cumsum(~again)))]
-    last: np.ndarray = rows[ends]
-    return last
+        moved: np.ndarray = np.add(rows, lines.start, dtype=np.int64)
+        return moved
+    return gather(lines, rows)
 
 
 def _above_thresholds(
-    user: np.ndarray,
-    item: np.ndarray,
-    lines: Lines,
-    first: np.ndarray,
+    user: Int[np.ndarray, " pairs"],
+    item: Int[np.ndarray, " pairs"],
+    shape: tuple[int, int],
+    lines: Int[np.ndarray, " pairs"],
     options: ReadOptions,
     account: Account,
 ) -> Bool[np.ndarray, " pairs"] | None:
     """Pairs left by one pass over items, then one over users; None if that is all of them."""
-    keep = np.ones(len(first), dtype=bool)
-    for reason, codes, minimum in (
-        ("below_min_item", item, options.min_item),
-        ("below_min_user", user, options.min_user),
+    keep = None
+    for reason, codes, n_codes, minimum in (
+        ("below_min_item", item, shape[1], options.min_item),
+        ("below_min_user", user, shape[0], options.min_user),
     ):
-        if minimum > 1:
-            enough = np.bincount(codes[keep], minlength=int(codes.max()) + 1) >= minimum
-            low = keep & ~enough[codes]
-            account.drop(reason, _at(lines, first[low]))
-            keep &= ~low
-    return None if keep.all() else keep
+        if minimum <= 1:
+            continue
+        counts = count(codes if keep is None else codes[keep], n_codes)
+        low = gather(counts < minimum, codes)
+        if keep is not None:
+            low &= keep
+        if low.any():
+            account.drop(reason, lines[low])
+            keep = ~low if keep is None else keep & ~low
+    return keep
 
 
-def _by_first(codes: np.ndarray, first: np.ndarray, ids: Any) -> tuple[np.ndarray, Any]:
-    """Codes renumbered by the smallest `first` of each, and the ids that are left."""
-    at = np.full(len(ids), np.iinfo(np.int64).max)
-    np.minimum.at(at, codes, first)
-    new, order = _renumbered(at, absent=np.iinfo(np.int64).max)
-    return new[codes], ids.take(pa.array(order))
+def _by_first(
+    codes: Int[np.ndarray, " pairs"], order: Int[np.ndarray, " pairs"], ids: Any
+) -> tuple[np.ndarray, Any]:
+    """Codes renumbered by the smallest `order` of each, and the ids that are left."""
+    absent = np.iinfo(np.int64).max
+    new, used = renumbered(smallest(codes, order, len(ids), absent), absent)
+    return gather(new, codes), ids.take(pa.array(used))

@@ -84,6 +84,7 @@ def read_interactions(
     Interactions(1 users x 2 items, 2 interactions, density 100.00%)
     """
     given = _options(options)
+    _refuse_overwriting(source, rejects)
     frame = source if isinstance(source, pd.DataFrame) else None
     account = Account(_source_name(source), None if rejects is None else Path(rejects))
     rows = Rows()
@@ -99,6 +100,14 @@ def read_interactions(
     account.refuse_if_bad(given.max_bad_rows)
     data = assemble(rows, given, account)
     return data if items is None else with_items(data, items, given)
+
+
+def _refuse_overwriting(source: str | Path | pd.DataFrame, rejects: str | Path | None) -> None:
+    if rejects is None or isinstance(source, pd.DataFrame):
+        return
+    target, read = Path(rejects).resolve(), Path(source).resolve()
+    if read == target or read in target.parents:
+        raise ConfigError(f"rejects {rejects} would be written into the input, {source}")
 
 
 def _options(options: dict[str, object]) -> ReadOptions:

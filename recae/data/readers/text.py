@@ -69,7 +69,7 @@ def _parse_and_check(block: Block, layout: Layout, options: ReadOptions) -> Pars
 def parse_block(block: Block, layout: Layout) -> tuple[list[Batch], int, int]:
     """Batches of a block, the number of its lines, and the offset where its last row ends."""
     if block.plain:
-        whole = parse_plain(block.text, layout)
+        whole = parse_plain(block.text, layout) or parse_without_bad_lines(block.text, layout)
         if whole is not None:
             return [whole], _count_lines(block.text), block.stop
     batches = []
@@ -110,6 +110,27 @@ def parse_plain(text: bytes, layout: Layout) -> Batch | None:
             columns = {r: _one_chunk(table.column(str(place))) for r, place in roles.items()}
             return Batch(columns, lines, _raw_of(text, lines))
     return None
+
+
+def parse_without_bad_lines(text: bytes, layout: Layout) -> Batch | None:
+    """Rows of lines without quotes, by pyarrow once malformed ones are taken out; else None."""
+    if layout.quoting and b'"' in text:
+        return None
+    lines = text.split(b"\n")
+    good, rejects = [], []
+    for at, line in enumerate(lines):
+        if not line:
+            continue
+        if not is_utf8(line):
+            rejects.append((at, "not_utf8", line))
+        elif line.count(layout.sep) != layout.n_fields - 1:
+            rejects.append((at, "malformed", line))
+        else:
+            good.append(at)
+    batch = parse_plain(b"\n".join([lines[at] for at in good]), layout) if good else None
+    if batch is None:
+        return None
+    return Batch(batch.columns, np.array(good), batch.raw, rejects)
 
 
 def _text_type(role: str) -> Any:
