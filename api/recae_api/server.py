@@ -6,12 +6,13 @@ time, however steadily it trickles; the queue is bounded; stopping answers what 
 """
 
 import ipaddress
+import logging
 import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, final
 
@@ -80,7 +81,18 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
 
 
 @final
+class _OneLine(logging.LoggerAdapter[logging.Logger]):
+    """Escapes line ends: waitress logs the paths of clients who leave early."""
+
+    def process(
+        self, msg: str, kwargs: MutableMapping[str, Any]
+    ) -> tuple[str, MutableMapping[str, Any]]:
+        return msg.encode("unicode_escape").decode(), kwargs
+
+
+@final
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    logger = _OneLine(logging.getLogger("recae_api.connection"))
     parser_class = _Parser
     task_class = _Task
     error_task_class = _ErrorTask
@@ -173,6 +185,8 @@ class Server:
         self._stopping = lifecycle.stopping
         self._map: dict[int, Any] = {}
         self._dispatcher = ThreadedTaskDispatcher()
+        # It warns of every request that waits, which under load drowns the log.
+        self._dispatcher.queue_logger = logging.Logger("recae_api.queue", logging.ERROR)
         try:
             adjustments = Adjustments(
                 host=host,
