@@ -274,7 +274,7 @@ def test_beyond_the_queue_the_answer_is_503_but_health_is_told(service, caplog):
 
 def test_what_the_server_logs_of_a_connection_stays_on_one_line(caplog):
     # waitress says this, with the path, when a client is gone before the answer is written
-    _Channel.logger.warning("Client disconnected while serving %s" % "/a\nforged")
+    _Channel.logger.warning("Client disconnected while serving /a\nforged")
     assert [record.message for record in caplog.records] == [
         "Client disconnected while serving /a\\nforged"
     ]
