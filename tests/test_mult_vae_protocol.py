@@ -194,6 +194,20 @@ def test_fixture_files_are_of_this_protocol_and_this_data():
         fixture_hashes(split(data, "strong"), data)
 
 
+def test_users_are_permuted_as_in_the_published_movielens_20m_files():
+    """The order of users depends on their number only, so any 136,677 users show it."""
+    n_users = 136_677
+    frame = pd.DataFrame(
+        {"user": np.repeat(np.arange(1, n_users + 1), 5), "item": np.tile(np.arange(5), n_users)}
+    )
+    data = interactions_from(frame)
+    lines = dict(published_files(split(data, "mult-vae"), data))["test_te.csv"].split()
+    assert len(lines) == 1 + 10_000
+    # The first users of test_te.csv in the repository psywaves/EVCF, commit f2a62fb5.
+    published = [134677, 128041, 130583, 128326, 133321, 132972, 130343, 129368, 131022, 132656]
+    assert [int(line.split(b",")[0]) for line in lines[1:11]] == published
+
+
 @pytest.fixture(scope="module")
 def ml_1m() -> Interactions:
     root = os.environ.get("RECAE_DATASETS")

@@ -11,6 +11,13 @@ from recae.data.protocols.drawing import id_order
 from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError
 
+# Of the copies in github.com/psywaves/EVCF, datasets/ML_20m, commit f2a62fb5.
+ML_20M_SHA256 = {
+    "unique_sid.txt": "b9f95107e156c2feaf78439ae302001abf13bdb480aeedcb0e4d8382f2f8b76f",
+    "validation_te.csv": "bec3f6dfbe876ec2224e98458ffe2ff74c453ef1894644757c1e3ca747a26adf",
+    "test_te.csv": "df4a9ddc77c79bab4a581adec7ff1487de146d47b42c35c393696842252435c2",
+}
+
 
 def published_files(split: Split, data: Interactions) -> Iterator[tuple[str, bytes]]:
     """Render ``unique_sid.txt``, ``validation_te.csv``, ``test_te.csv`` as the notebook does.
@@ -48,8 +55,7 @@ def published_files(split: Split, data: Interactions) -> Iterator[tuple[str, byt
 def fixture_hashes(split: Split, data: Interactions) -> dict[str, str]:
     """SHA-256, in hex, of each of the `published_files`.
 
-    For ML-20M, with ratings of 4 and more and the default options, they are those of the copy that
-    the repository EVCF of Kim and Suh keeps: ``b9f95107...``, ``bec3f6df...`` and ``df4a9ddc...``.
+    For MovieLens 20M, with ratings of 4 and more and the default options, they are `ML_20M_SHA256`.
     """
     return {name: hashlib.sha256(text).hexdigest() for name, text in published_files(split, data)}
 
