@@ -131,6 +131,16 @@ def test_numbers_that_are_not_finite_stay_so(precision: str) -> None:
         assert not torch.isfinite(fast(*leaves, x)).all()
 
 
+def test_the_plain_loss_is_summed_in_float32_under_autocast() -> None:
+    x = SparseBatch.from_csr(histories(20, 400, mean=80.0))
+    h, weight, bias = output_layer(20, 400, 8, scale=1.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = multinomial_nll(nn.functional.linear(h, weight, bias), x)
+    truth = plain(x)(h.double(), weight.double(), bias.double())
+    assert found.dtype == torch.float32
+    assert distance(found, truth) < 1e-3
+
+
 def test_two_steps_between_one_zeroing_add_up() -> None:
     x = SparseBatch.from_csr(histories(20, 150))
     h, weight, bias = output_layer(20, 150, 8, scale=1.0)

@@ -34,7 +34,8 @@ def multinomial_nll(
     """
     rows = x.rows()
     log_likelihood = torch.log_softmax(logits, dim=1)[rows, x.items]  # (nnz,)
-    return logits.new_zeros(len(x)).index_add(0, rows, -log_likelihood)
+    # The sums are as precise as log_softmax is, which under autocast is more than the logits are.
+    return log_likelihood.new_zeros(len(x)).index_add(0, rows, -log_likelihood)
 
 
 def gaussian_kl(
