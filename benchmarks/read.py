@@ -8,6 +8,7 @@ ways guess numbers where ids are meant. recae checks and accounts for every row 
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -77,6 +78,8 @@ READERS = {"recae": read_with_recae, "pandas": read_with_pandas}
 
 def measure(reader: str, path: Path) -> None:
     """Read once in this process and print figures as JSON."""
+    for module in ("scipy.sparse", "recae.data.readers" if reader == "recae" else "pandas"):
+        importlib.import_module(module)
     start = time.perf_counter()
     shape = READERS[reader](path)
     seconds = time.perf_counter() - start
