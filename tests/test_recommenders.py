@@ -16,7 +16,7 @@ from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.errors import BundleError, ConfigError, DataError, NotFittedError
 from recae.models.registry import MODELS, config_class, create, model_class
-from recae.ranking import recommender as contract
+from recae.ranking import propose
 from recae.ranking.propose import recommend_chunk
 
 N_ITEMS = 30
@@ -139,7 +139,7 @@ def test_one_user_at_a_time_equals_the_batch(model, asking):
 
 def test_chunks_of_rows_change_nothing(model, asking, monkeypatch):
     expected = model.recommend(asking, k=7)
-    monkeypatch.setattr(contract, "MAX_CELLS", 5 * N_ITEMS)
+    monkeypatch.setattr(propose, "MAX_CELLS", 5 * N_ITEMS)
     same(model.recommend(asking, k=7), expected)
 
 

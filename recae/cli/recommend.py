@@ -2,28 +2,20 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from scipy.sparse import csr_array
 
 from recae.cli.output import show
-from recae.cli.reading import read, reading_options, resolve
+from recae.cli.people import items_of, lines_of, people_of, stored_people, wanted_users
+from recae.cli.reading import reading_options
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
-from recae.errors import ConfigError, DataError, shown
-from recae.serving import Bundle, RecommendationService, load_bundle
-from recae.serving.batch import (
-    FORMATS,
-    Asked,
-    Done,
-    Format,
-    stream_recommendations,
-    write_recommendations,
-)
+from recae.serving import RecommendationService, load_bundle
+from recae.serving.batch import Asked, Done, stream_recommendations, write_recommendations
+from recae.serving.lists import FORMATS, Format, format_of
 from recae.storage import write_json
 
 
@@ -91,20 +83,20 @@ def command(
         bundle.items,
         k,
         exclude_seen,
-        _item_file(bundle, candidates),
-        _item_file(bundle, exclude),
+        items_of(bundle, candidates),
+        items_of(bundle, exclude),
         bundle.version,
     )
     if interactions is not None:
-        histories, people = _from_file(bundle, interactions, options)
+        histories, people = people_of(bundle, interactions, options)
     else:
-        histories, people = _stored(bundle, None if users == "all" else _wanted(users, one))
+        histories, people = stored_people(bundle, wanted_users(users, one))
     if shard is not None:
         part = _shard(shard, len(people))
         histories = histories.take(part)
         people = people.take(np.arange(part.start, part.stop, dtype=np.int64))
     target = Path("/dev/stdout") if out is None or str(out) == "-" else out
-    chosen = file_format or _format_of(target)
+    chosen = file_format or format_of(target)
     if target == Path("/dev/stdout"):
         _to_stdout(asked, histories, people, chosen)
         return
@@ -142,8 +134,8 @@ def _one_history(
         history=list(history),
         k=k,
         exclude_seen=exclude_seen,
-        candidates=None if candidates is None else _lines(candidates),
-        exclude=[] if exclude is None else _lines(exclude),
+        candidates=None if candidates is None else lines_of(candidates),
+        exclude=[] if exclude is None else lines_of(exclude),
     )
     for warning in answer.warnings:
         click.echo(f"note: {warning}", err=True)
@@ -154,68 +146,6 @@ def _one_history(
         f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items
     )
     show(items, text, as_json=as_json)
-
-
-def _stored(bundle: Bundle, wanted: list[str] | None) -> tuple[Histories, IdMap]:
-    if bundle.users is None or bundle.histories is None:
-        raise ConfigError(
-            "the model was stored without users; give --interactions FILE or --history ID"
-        )
-    if wanted is None:
-        return bundle.histories, bundle.users
-    rows = bundle.users.indices_of(wanted)
-    return bundle.histories.take(rows), IdMap(wanted)
-
-
-def _wanted(users: str | None, one: tuple[str, ...]) -> list[str]:
-    ids = list(one) if users is None else _lines(Path(users))
-    if not ids:
-        raise DataError(f"{users} names no user; one id a line is expected")
-    return list(dict.fromkeys(ids))
-
-
-def _from_file(bundle: Bundle, source: str, options: Mapping[str, Any]) -> tuple[Histories, IdMap]:
-    """People of a file that need not be known: their rows in the model's items."""
-    config = resolve(options)
-    data = read(source, config, options)
-    known, unknown = bundle.items.split_known(data.items.ids_at(range(data.n_items)))
-    if not len(known):
-        raise DataError(f"{source} has no item that the model knows; ids are compared as text")
-    if unknown:
-        click.echo(
-            f"note: {len(unknown)} items of {source} are not known to the model and left out:"
-            f" {shown(unknown)}",
-            err=True,
-        )
-    inside = set(unknown)
-    kept = [i for i, id_ in enumerate(data.items.ids_at(range(data.n_items))) if id_ not in inside]
-    matrix = data.take_items(np.array(kept, dtype=np.int64)).matrix.tocoo()
-    rows, columns = matrix.coords
-    mapped = csr_array(
-        (matrix.data, (rows, known[columns])), shape=(data.n_users, len(bundle.items))
-    )
-    return Histories(mapped), data.users
-
-
-def _item_file(bundle: Bundle, path: Path | None) -> np.ndarray | None:
-    if path is None:
-        return None
-    known, unknown = bundle.items.split_known(_lines(path))
-    if unknown:
-        click.echo(f"note: {path} names items the model does not know: {shown(unknown)}", err=True)
-    if not len(known):
-        raise DataError(f"{path} names no item that the model knows")
-    return np.unique(known)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 at byte {error.start}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    return [line for line in text.splitlines() if line.strip()]
 
 
 def _shard(shard: str, n: int) -> slice:
@@ -249,13 +179,6 @@ def _finish_shard(path: Path, shard: str, done: Done) -> None:
         counts[name] = json.loads(about.read_bytes())
     write_json(path.with_name("manifest.json"), {"parts": counts})
     path.with_name("_SUCCESS").touch()
-
-
-def _format_of(path: Path) -> Format:
-    for file_format in FORMATS:
-        if path.suffix == f".{file_format}":
-            return file_format
-    return "csv"
 
 
 def _to_stdout(asked: Asked, histories: Histories, people: IdMap, file_format: Format) -> None:

@@ -153,6 +153,15 @@ class ALS(Recommender):
         alpha = self.config.alpha
         return alpha * solve_users(histories.matrix, factors, self._gram, weight=alpha - 1.0)
 
+    def encode(self, histories: Histories) -> Float32[np.ndarray, "users factors"]:
+        """`user_factors` in float32."""
+        return self.user_factors(self._accepted(histories)).astype(np.float32)
+
+    def item_vectors(self) -> Float32[np.ndarray, "items factors"]:
+        """Factors of each item, shape ``(n_items, factors)``."""
+        factors: np.ndarray = fitted(self._factors, self.name)
+        return factors
+
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
         return factor_scorer(self.user_factors(histories), fitted(self._factors, self.name))

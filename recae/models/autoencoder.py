@@ -115,6 +115,11 @@ class Autoencoder(Recommender):
         return self._fitted_tower().scorer(histories)
 
     @final
+    def item_vectors(self) -> Float32[np.ndarray, "items width"]:
+        """Row of the output layer of each item, shape ``(n_items, width)``; biases left out."""
+        return self._fitted_tower().output.weight.cpu().numpy()
+
+    @final
     def encode(self, histories: Histories) -> Float32[np.ndarray, "users latent"]:
         """Code of each history: the mean where the code is a distribution.
 

@@ -179,6 +179,15 @@ class BPR(Recommender):
         lengths = np.sqrt((found**2).sum(axis=1, keepdims=True))
         return found * (self._user_length / np.where(lengths > 0, lengths, 1.0))
 
+    def encode(self, histories: Histories) -> Float32[np.ndarray, "users factors"]:
+        """`user_factors` in float32."""
+        return self.user_factors(self._accepted(histories)).astype(np.float32)
+
+    def item_vectors(self) -> Float32[np.ndarray, "items factors"]:
+        """Factors of each item, shape ``(n_items, factors)``; biases left out."""
+        factors: np.ndarray = fitted(self._factors, self.name)
+        return factors
+
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
         users = self.user_factors(histories)

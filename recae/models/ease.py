@@ -93,6 +93,10 @@ class EASE(Recommender):
         assert self._row_bounds is not None
         return ItemWeightScorer(weights, self._row_bounds, histories)
 
+    def item_scorer(self, items: Histories) -> Scorer:
+        """Scores of histories of one item: that item's row of the table."""
+        return self.scorer(items)
+
     def arrays(self) -> Arrays:
         """``weights``: float32, shape ``(items, items)``, row = item of the history."""
         return {"weights": fitted(self._weights, self.name).numpy()}

@@ -136,6 +136,10 @@ class GFCF(Recommender):
         scorer: Scorer = fitted(self._filters, self.name).scorer(histories)
         return scorer
 
+    def item_scorer(self, items: Histories) -> Scorer:
+        """Scores of histories of one item: that item's row of the table."""
+        return self.scorer(items)
+
     def arrays(self) -> Arrays:
         """Either ``weights`` ``(items, items)``, or the parts of the sum.
 

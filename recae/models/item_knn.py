@@ -14,7 +14,7 @@ from recae.data.split import HeldOut
 from recae.errors import ConfigError
 from recae.models.implicit_fit import binary_rows, one_blas_thread
 from recae.models.options import configured
-from recae.models.sparse_items import SparseItemScorer, columns_on_grid
+from recae.models.sparse_items import SparseItemScorer, StoredEntries, columns_on_grid
 from recae.models.stored import check_arrays, square_csr
 from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
 
@@ -108,6 +108,11 @@ class ItemKNN(Recommender):
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
         return SparseItemScorer(fitted(self._table, self.name), histories)
+
+    def item_scorer(self, items: Histories) -> Scorer:
+        """Similarities of the neighbours of each of `items`; others have none."""
+        columns = fitted(self._table, self.name)[:, items.matrix.indices]
+        return StoredEntries(columns.T.tocsr())
 
     def arrays(self) -> Arrays:
         """CSR table: ``data`` float32, ``indices`` and ``indptr`` int64.

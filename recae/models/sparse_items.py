@@ -108,3 +108,34 @@ class SparseItemScorer:
     def error_bound(self) -> Float64[np.ndarray, " users"]:
         """Both are equal."""
         return np.zeros(self._n_users)
+
+
+@final
+class StoredEntries:
+    """`Scorer` that knows the stored entries of its rows and nothing of other items.
+
+    Parameters
+    ----------
+    rows
+        ``(users, items)``, as many users as may be held at once.
+    """
+
+    def __init__(self, rows: csr_array) -> None:
+        entries = rows.tocoo()
+        self._scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+        self._scores[entries.coords] = entries.data
+
+    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """All items at once; minus infinity where nothing is stored."""
+        yield slice(0, self._scores.shape[1]), torch.from_numpy(self._scores.copy())
+
+    def exact(
+        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
+    ) -> Float32[np.ndarray, "r m"]:
+        """Return the entries themselves."""
+        entries: np.ndarray = self._scores[rows[:, None], items]
+        return entries
+
+    def error_bound(self) -> Float64[np.ndarray, " users"]:
+        """Both are equal."""
+        return np.zeros(len(self._scores))

@@ -27,6 +27,11 @@ MAX_CELLS = 8_388_608  # scores held at once by the caller's chunk of rows: 32 M
 _MARGIN = 16
 
 
+def rows_at_once(n_items: int) -> int:
+    """Users whose scores of all items may be held at once."""
+    return max(1, min(1024, MAX_CELLS // max(1, n_items)))
+
+
 def recommend_chunk(
     scorer: "Scorer",
     histories: Histories,

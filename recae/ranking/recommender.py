@@ -13,7 +13,7 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, NotFittedError
-from recae.ranking.propose import MAX_CELLS, recommend_chunk
+from recae.ranking.propose import recommend_chunk, rows_at_once
 from recae.ranking.topk import TopK
 
 Arrays = dict[str, np.ndarray]
@@ -181,16 +181,17 @@ class Recommender(ABC):
         if k < 1:
             raise ConfigError(f"k is {k}; at least 1 is accepted")
         histories = self._accepted(histories)
-        allowed = self._allowed(candidates, exclude)
         per_row = exclude if isinstance(exclude, Histories) else None
+        everybody = None if isinstance(exclude, Histories) else exclude
+        allowed = allowed_items(self.n_items, candidates, everybody)
         if per_row is not None and per_row.matrix.shape != histories.matrix.shape:
             raise DataError(
                 f"exclude has shape {per_row.matrix.shape}; histories have {histories.matrix.shape}"
             )
-        rows_at_once = max(1, min(1024, MAX_CELLS // self.n_items))
+        at_once = rows_at_once(self.n_items)
         parts = []
-        for start in range(0, len(histories), rows_at_once):
-            rows = slice(start, start + rows_at_once)
+        for start in range(0, len(histories), at_once):
+            rows = slice(start, start + at_once)
             chunk = histories.take(rows)
             hidden = [chunk.matrix] if exclude_seen else []
             if per_row is not None:
@@ -209,23 +210,29 @@ class Recommender(ABC):
             )
         return histories
 
-    def _allowed(
-        self,
-        candidates: Int64[np.ndarray, " c"] | None,
-        exclude: Histories | Int64[np.ndarray, " e"] | None,
-    ) -> np.ndarray | None:
-        """Mask of the items that may be listed for anybody, or None when all may."""
-        everybody = None if exclude is None or isinstance(exclude, Histories) else exclude
-        if candidates is None and everybody is None:
-            return None
-        allowed = np.full(self.n_items, candidates is None)
-        for name, items, value in (("candidates", candidates, True), ("exclude", everybody, False)):
-            if items is None:
-                continue
-            if items.size and (items.min() < 0 or items.max() >= self.n_items):
-                raise DataError(f"{name} hold an index outside 0..{self.n_items - 1}")
-            allowed[items] = value
-        return allowed
+
+def allowed_items(
+    n_items: int,
+    candidates: Int64[np.ndarray, " c"] | None,
+    exclude: Int64[np.ndarray, " e"] | None,
+) -> np.ndarray | None:
+    """Mask of the items that may be listed, or None when all may.
+
+    Raises
+    ------
+    DataError
+        If an index is not in ``range(n_items)``.
+    """
+    if candidates is None and exclude is None:
+        return None
+    allowed = np.full(n_items, candidates is None)
+    for name, items, value in (("candidates", candidates, True), ("exclude", exclude, False)):
+        if items is None:
+            continue
+        if items.size and (items.min() < 0 or items.max() >= n_items):
+            raise DataError(f"{name} hold an index outside 0..{n_items - 1}")
+        allowed[items] = value
+    return allowed
 
 
 def fitted(value: Any, name: str) -> Any:

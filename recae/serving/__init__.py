@@ -9,7 +9,7 @@ from recae.serving.bundle import (
     ready_to_save,
     verify,
 )
-from recae.serving.recommendations import Recommendations, Request, ScoredItem
+from recae.serving.recommendations import Recommendations, Request, ScoredItem, Similar
 from recae.serving.save import save_bundle
 from recae.serving.service import RecommendationService
 
@@ -19,6 +19,7 @@ __all__ = [
     "Recommendations",
     "Request",
     "ScoredItem",
+    "Similar",
     "Version",
     "current_version",
     "list_versions",

@@ -7,15 +7,11 @@ table and written. What stands on disk under the final name is always whole.
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 from jaxtyping import Int64
 
 from recae.data.histories import Histories
@@ -23,21 +19,11 @@ from recae.data.ids import IdMap
 from recae.errors import ConfigError
 from recae.ranking.recommender import Recommender
 from recae.ranking.topk import TopK
+from recae.serving.lists import Format, ListWriter, quoting
 from recae.storage import atomic_file, write_json
-
-Format = Literal["csv", "parquet", "jsonl"]
-FORMATS: tuple[Format, ...] = ("csv", "parquet", "jsonl")
 
 _CHUNK = 4096  # people ranked and written at once
 _PART = 65_536  # people of a part, the unit of resuming
-_SCHEMA = pa.schema(
-    [
-        ("user_id", pa.large_string()),
-        ("item_id", pa.large_string()),
-        ("score", pa.float32()),
-        ("rank", pa.int32()),
-    ]
-)
 
 
 @final
@@ -119,7 +105,7 @@ def write_recommendations(
     if not resume:
         with (
             atomic_file(path) as file,
-            _Writer(file, file_format, _quoting(asked, users)) as writer,
+            ListWriter(file, file_format, quoting(asked.items, users)) as writer,
         ):
             return _write(asked, histories, users, slice(0, len(users)), writer)
     parts = _Parts(path, file_format, _question(asked, histories, users, file_format))
@@ -135,7 +121,7 @@ def stream_recommendations(
     asked: Asked, histories: Histories, users: IdMap, file: Any, *, file_format: Format
 ) -> Done:
     """Write the lists of all `users` to an open binary file, a standard output say."""
-    with _Writer(file, file_format, _quoting(asked, users)) as writer:
+    with ListWriter(file, file_format, quoting(asked.items, users)) as writer:
         return _write(asked, histories, users, slice(0, len(users)), writer)
 
 
@@ -157,89 +143,16 @@ def ranked_chunks(
         )
 
 
-def list_table(top: TopK, users: IdMap, rows: slice, items: IdMap) -> pa.Table:
-    """Table of `_SCHEMA`, a row an item, without the padding of short lists."""
-    there = top.items >= 0
-    user, place = np.nonzero(there)
-    return pa.table(
-        [
-            users.to_arrow().slice(rows.start, rows.stop - rows.start).take(pa.array(user)),
-            items.to_arrow().take(pa.array(top.items[there])),
-            pa.array(top.scores[there]),
-            pa.array((place + 1).astype(np.int32)),
-        ],
-        schema=_SCHEMA,
-    )
-
-
 def _write(
-    asked: Asked, histories: Histories, users: IdMap, people: slice, writer: "_Writer"
+    asked: Asked, histories: Histories, users: IdMap, people: slice, writer: ListWriter
 ) -> Done:
     total = Done(0, 0, 0)
     for rows, top in ranked_chunks(asked, histories, people):
+        writer.write(top, users, rows, asked.items)
         lengths = (top.items >= 0).sum(axis=1)
-        writer.write(list_table(top, users, rows, asked.items), users, rows, lengths)
         short = int((lengths < asked.k).sum())
         total += Done(rows.stop - rows.start, int(lengths.sum()), short)
     return total
-
-
-def _quoting(asked: Asked, users: IdMap) -> str:
-    """Quotes around ids only where an id needs them: Arrow quotes all texts of a file or none."""
-    for ids in (asked.items, users):
-        special = pc.match_substring_regex(ids.to_arrow(), '[",\r\n]|^$')
-        if pc.any(special, min_count=0).as_py():
-            return "needed"
-    return "none"
-
-
-@final
-class _Writer:
-    """Appends chunks of lists to an open file in one of the formats."""
-
-    def __init__(
-        self, file: Any, file_format: Format, quoting: str, *, header: bool = True
-    ) -> None:
-        self._file = file
-        self._format = file_format
-        self._quoting = quoting
-        self._header = header
-        self._stack = ExitStack()
-        self._arrow: Any = None
-
-    def __enter__(self) -> "_Writer":
-        if self._format == "parquet":
-            self._arrow = pa.parquet.ParquetWriter(self._file, _SCHEMA, compression="zstd")
-        elif self._format == "csv":
-            if self._header:
-                self._file.write(b"user_id,item_id,score,rank\n")
-            options = pa.csv.WriteOptions(include_header=False, quoting_style=self._quoting)
-            self._arrow = pa.csv.CSVWriter(self._file, _SCHEMA, write_options=options)
-        if self._arrow is not None:
-            self._stack.enter_context(self._arrow)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def write(
-        self, table: pa.Table, users: IdMap, rows: slice, lengths: Int64[np.ndarray, " users"]
-    ) -> None:
-        if self._arrow is not None:
-            self._arrow.write_table(table)
-            return
-        items, scores = table["item_id"].to_pylist(), table["score"].cast(pa.string()).to_pylist()
-        stops = np.cumsum(lengths).tolist()
-        starts = [0, *stops[:-1]]
-        for user, start, stop in zip(
-            users.ids_at(range(rows.start, rows.stop)), starts, stops, strict=True
-        ):
-            listed = [
-                {"item_id": item, "score": float(score)}  # the shortest text of a float32
-                for item, score in zip(items[start:stop], scores[start:stop], strict=True)
-            ]
-            line = json.dumps({"user_id": user, "items": listed}, ensure_ascii=False)
-            self._file.write(line.encode() + b"\n")
 
 
 def _question(
@@ -291,10 +204,10 @@ class _Parts:
 
     def write(self, asked: Asked, histories: Histories, users: IdMap, people: slice) -> Done:
         part, about = self._files(people)
-        quoting = _quoting(asked, users)
+        quotes = quoting(asked.items, users)
         with (
             atomic_file(part) as file,
-            _Writer(file, self._format, quoting, header=False) as writer,
+            ListWriter(file, self._format, quotes, header=False) as writer,
         ):
             done = _write(asked, histories, users, people, writer)
         write_json(about, {"users": done.users, "rows": done.rows, "short": done.short})
@@ -303,16 +216,10 @@ class _Parts:
     def join(self) -> None:
         """Put the parts together under the final name, and remove them."""
         parts = sorted(self._directory.glob("part-*[0-9]"))
-        with atomic_file(self._path) as file, _Writer(file, self._format, "none") as writer:
+        with atomic_file(self._path) as file, ListWriter(file, self._format, "none") as writer:
             for part in parts:
-                if self._format == "parquet":
-                    source = pa.parquet.ParquetFile(part)
-                    for batch in source.iter_batches():
-                        writer._arrow.write_batch(batch)
-                else:
-                    with part.open("rb") as read:
-                        while block := read.read(1 << 20):
-                            file.write(block)
+                with part.open("rb") as source:
+                    writer.copy(source)
         for left in self._directory.iterdir():
             left.unlink()
         self._directory.rmdir()

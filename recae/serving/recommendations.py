@@ -66,6 +66,35 @@ class ScoredItem:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Similar:
+    """Neighbours of one item.
+
+    Attributes
+    ----------
+    item, title
+        Whose neighbours; the title where the items have titles.
+    complete
+        Whether the list has the length that was asked for.
+    items
+        Nearest first; never padded, never the item itself. Scores are cosines of the vectors of
+        items, or the weights between items where the model has those instead.
+    warnings
+        What was asked but could not be followed.
+    model_name, model_version
+        Who answered.
+    """
+
+    item: str
+    title: str | None
+    complete: bool
+    items: tuple[ScoredItem, ...]
+    warnings: tuple[str, ...]
+    model_name: str
+    model_version: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendations:
     """One answer.
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from recae.errors import ConfigError, DataError
 from recae.serving.bundle import Bundle, current_version, load_bundle
-from recae.serving.recommendations import Fallback, Recommendations, Request
+from recae.serving.recommendations import Fallback, Recommendations, Request, Similar
+from recae.serving.similar import similar_to
 from recae.serving.snapshot import Snapshot, texts
 
 _ROWS = 1024  # people asked for at once by `recommend_all`
@@ -191,6 +192,36 @@ class RecommendationService:
                 snapshot,
                 [replace(shared, user=user) for user in asked[start : start + _ROWS]],
             )
+
+    def similar(
+        self,
+        item: str,
+        *,
+        k: int = 10,
+        exclude: Sequence[str] = (),
+        candidates: Sequence[str] | None = None,
+    ) -> Similar:
+        """Return the items nearest to `item`, by their vectors or the weights between them.
+
+        Parameters
+        ----------
+        item
+            Id; never in its own list.
+        k
+            Length of the list, at least 1.
+        exclude
+            Item ids that may not be listed.
+        candidates
+            Item ids that alone may be listed; None for all.
+
+        Raises
+        ------
+        UnknownIdError
+            If the item is not known.
+        ConfigError
+            If the model has neither item vectors nor item-item weights, or a value is not accepted.
+        """
+        return similar_to(self._snapshot, item, k=k, exclude=exclude, candidates=candidates)
 
     def history(self, user: str) -> list[str]:
         """Return the stored history of `user`: item ids, oldest first where the order is known.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final, get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float32, Int64
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, NoKnownItemError, UnknownIdError, shown
+from recae.models.similar import NearestItems
 from recae.serving.bundle import Bundle
 from recae.serving.hints import Hints
 from recae.serving.recommendations import Fallback, Recommendations, Request, ScoredItem, Source
@@ -80,6 +82,32 @@ class Snapshot:
             f"{self._user_hints.of(user)}"
         )
 
+    def item_of(self, item: str) -> int:
+        """Index of `item`.
+
+        Raises
+        ------
+        UnknownIdError
+            If the model does not know it.
+        """
+        items = self.bundle.items
+        if item in items:
+            return int(items.indices_of([item])[0])
+        raise UnknownIdError(
+            f"item {brief(item)!r} is not known, {len(items)} items are{self._item_hints.of(item)}"
+        )
+
+    @cached_property
+    def nearest(self) -> NearestItems:
+        """Neighbours of items, made ready when they are first asked for.
+
+        Raises
+        ------
+        ConfigError
+            If the model has neither item vectors nor item-item weights.
+        """
+        return NearestItems(self.bundle.model)
+
     def stored(self, rows: Sequence[int]) -> Histories:
         """Stored histories of `rows`."""
         assert self.bundle.histories is not None
@@ -116,10 +144,10 @@ class Snapshot:
         """Look up the ids of `request`; refuse where nothing is known and nothing falls back."""
         _check(request)
         warnings: list[str] = []
-        exclude = self._known("exclude", request.exclude, warnings)
+        exclude = self.known("exclude", request.exclude, warnings)
         candidates = None
         if request.candidates is not None:
-            candidates = self._known("candidates", request.candidates, warnings)
+            candidates = self.known("candidates", request.candidates, warnings)
         history, row = np.zeros(0, dtype=np.int64), -1
         source: Source = "model" if request.history is None else "fold_in"
         try:
@@ -141,7 +169,7 @@ class Snapshot:
         return Question(request, source, row, history, exclude, candidates, tuple(warnings))
 
     def _folded_in(self, ids: Sequence[str], warnings: list[str]) -> Int64[np.ndarray, " h"]:
-        known = self._known("history", ids, warnings)
+        known = self.known("history", ids, warnings)
         if ids and not len(known):
             raise NoKnownItemError(
                 f"no item of the history is known: {_brief_list(ids)};"
@@ -149,9 +177,10 @@ class Snapshot:
             )
         return known
 
-    def _known(
+    def known(
         self, name: str, ids: Sequence[str], warnings: list[str]
     ) -> Int64[np.ndarray, " known"]:
+        """Indices of those of `ids` that are items; the others are told in `warnings`."""
         known, unknown = self.bundle.items.split_known(ids)
         if unknown:
             warnings.append(
@@ -203,32 +232,50 @@ class Snapshot:
         items: Int64[np.ndarray, " listed"],
         scores: Float32[np.ndarray, " listed"],
     ) -> Recommendations:
-        titles = self.bundle.titles
-        ids = self.bundle.items.ids_at(items)
-        listed = [
-            ScoredItem(id_, rank, score, None if titles is None else titles[item])
-            for rank, (id_, item, score) in enumerate(
-                zip(ids, items.tolist(), scores.tolist(), strict=True), start=1
-            )
-        ]
         return Recommendations(
             user=question.request.user,
             source=question.source,
-            complete=len(listed) == question.request.k,
-            items=tuple(listed),
+            complete=len(items) == question.request.k,
+            items=self.listed(items, scores),
             warnings=question.warnings,
             model_name=self.bundle.model.name,
             model_version=self.bundle.version,
         )
 
+    def listed(
+        self, items: Int64[np.ndarray, " listed"], scores: Float32[np.ndarray, " listed"]
+    ) -> tuple[ScoredItem, ...]:
+        """Places of a list, from the first on."""
+        ids = self.bundle.items.ids_at(items)
+        places = zip(ids, items.tolist(), scores.tolist(), strict=True)
+        return tuple(
+            ScoredItem(id_, rank, score, self.title(item))
+            for rank, (id_, item, score) in enumerate(places, start=1)
+        )
+
+    def title(self, item: int) -> str | None:
+        """Title of an item, where there is one."""
+        return None if self.bundle.titles is None else self.bundle.titles[item]
+
 
 def _check(request: Request) -> None:
     if (request.user is None) == (request.history is None):
         raise ConfigError("exactly one of user and history is accepted")
-    if isinstance(request.k, bool) or not isinstance(request.k, int) or request.k < 1:
-        raise ConfigError(f"k is {request.k!r}; whole numbers from 1 are accepted")
+    check_length(request.k)
     if request.fallback not in get_args(Fallback):
         raise ConfigError(f"fallback is {request.fallback!r}; none and popular are accepted")
+
+
+def check_length(k: object) -> None:
+    """Refuse a `k` that is no length of a list.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a whole number from 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ConfigError(f"k is {k!r}; whole numbers from 1 are accepted")
 
 
 def texts(name: str, ids: Sequence[str]) -> tuple[str, ...]:

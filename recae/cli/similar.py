@@ -1,0 +1,86 @@
+"""`recae similar`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from recae.cli.output import show
+from recae.cli.people import lines_of
+from recae.serving import RecommendationService, load_bundle
+from recae.serving.lists import FORMATS, Format, format_of
+from recae.serving.similar import stream_similar, write_similar
+
+
+@click.command("similar")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("item", required=False)
+@click.option("--all", "everything", is_flag=True, help="Neighbours of every item, to a file.")
+@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--candidates", type=click.Path(path_type=Path), help="List only items of this file.")
+@click.option("--exclude", type=click.Path(path_type=Path), help="List no items of this file.")
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file; - is stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list (or the counts) as JSON.")
+def command(
+    directory: Path,
+    item: str | None,
+    everything: bool,
+    k: int,
+    candidates: Path | None,
+    exclude: Path | None,
+    file_format: Format | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """List the items nearest to ITEM, or with --all to each of the model in DIR.
+
+    Items are compared by the cosine of their vectors, or by the weights between items where the
+    model has those. --all writes a row a neighbour: target_item_id, item_id, score, rank.
+    """
+    if (item is None) != everything:
+        raise click.UsageError("give either ITEM or --all")
+    if item is not None:
+        if out is not None or file_format is not None:
+            raise click.UsageError("-o and --format belong to --all; one list goes to stdout")
+        _one(directory, item, k, candidates, exclude, as_json)
+        return
+    if candidates is not None or exclude is not None:
+        raise click.UsageError("--candidates and --exclude belong to one ITEM")
+    bundle = load_bundle(directory)
+    if out is None or str(out) == "-":
+        if file_format == "parquet":
+            raise click.UsageError("Parquet does not go to stdout; name a file with -o")
+        stream_similar(bundle, sys.stdout.buffer, k=k, file_format=file_format or "csv")
+        return
+    done = write_similar(bundle, out, k=k, file_format=file_format or format_of(out))
+    result = {"file": str(out), "items": done.users, "rows": done.rows, "short_lists": done.short}
+    text = f"wrote {out}: {done.users} items, {done.rows} rows, {done.short} lists shorter than {k}"
+    show(result, text, as_json=as_json)
+
+
+def _one(
+    directory: Path,
+    item: str,
+    k: int,
+    candidates: Path | None,
+    exclude: Path | None,
+    as_json: bool,
+) -> None:
+    answer = RecommendationService.open(directory).similar(
+        item,
+        k=k,
+        candidates=None if candidates is None else lines_of(candidates),
+        exclude=[] if exclude is None else lines_of(exclude),
+    )
+    for warning in answer.warnings:
+        click.echo(f"note: {warning}", err=True)
+    items = [
+        {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
+    ]
+    text = "\n".join(
+        f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items
+    )
+    show(items, text, as_json=as_json)

@@ -1,0 +1,129 @@
+"""Ranked lists as CSV, Parquet or JSON lines: appended to an open file, a chunk at a time."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from recae.data.ids import IdMap
+from recae.ranking.topk import TopK
+
+Format = Literal["csv", "parquet", "jsonl"]
+FORMATS: tuple[Format, ...] = ("csv", "parquet", "jsonl")
+
+
+def format_of(path: Path) -> Format:
+    """Format that the name of a file tells; CSV where it tells none."""
+    for file_format in FORMATS:
+        if path.suffix == f".{file_format}":
+            return file_format
+    return "csv"
+
+
+def quoting(*ids: IdMap) -> str:
+    """Quotes around ids only where an id needs them: Arrow quotes all texts of a file or none."""
+    for some in ids:
+        special = pc.match_substring_regex(some.to_arrow(), '[",\r\n]|^$')
+        if pc.any(special, min_count=0).as_py():
+            return "needed"
+    return "none"
+
+
+@final
+class ListWriter:
+    """Appends chunks of lists to an open binary file; a context manager.
+
+    Parameters
+    ----------
+    file
+        Where to.
+    file_format
+        ``"csv"`` and ``"parquet"``: a row an item, ranks from 1; ``"jsonl"``: a line a list.
+    quotes
+        What `quoting` says of all ids.
+    owner
+        Name of the column that says whose list it is; ``item_id``, ``score`` and ``rank`` follow.
+    header
+        Whether CSV starts with the names of the columns.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        file_format: Format,
+        quotes: str,
+        *,
+        owner: str = "user_id",
+        header: bool = True,
+    ) -> None:
+        self._file = file
+        self._format = file_format
+        self._quotes = quotes
+        self._owner = owner
+        self._header = header
+        self._schema = pa.schema(
+            [
+                (owner, pa.large_string()),
+                ("item_id", pa.large_string()),
+                ("score", pa.float32()),
+                ("rank", pa.int32()),
+            ]
+        )
+        self._stack = ExitStack()
+        self._arrow: Any = None
+
+    def __enter__(self) -> "ListWriter":
+        if self._format == "parquet":
+            self._arrow = pa.parquet.ParquetWriter(self._file, self._schema, compression="zstd")
+        elif self._format == "csv":
+            if self._header:
+                self._file.write(",".join(self._schema.names).encode() + b"\n")
+            options = pa.csv.WriteOptions(include_header=False, quoting_style=self._quotes)
+            self._arrow = pa.csv.CSVWriter(self._file, self._schema, write_options=options)
+        if self._arrow is not None:
+            self._stack.enter_context(self._arrow)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def write(self, top: TopK, owners: IdMap, rows: slice, items: IdMap) -> None:
+        """Append the lists of `rows` of `owners`, without the padding of short lists."""
+        there = top.items >= 0
+        owner, place = np.nonzero(there)
+        whose = owners.to_arrow().slice(rows.start, rows.stop - rows.start)
+        table = pa.table(
+            [
+                whose.take(pa.array(owner)),
+                items.to_arrow().take(pa.array(top.items[there])),
+                pa.array(top.scores[there]),
+                pa.array((place + 1).astype(np.int32)),
+            ],
+            schema=self._schema,
+        )
+        if self._arrow is not None:
+            self._arrow.write_table(table)
+            return
+        listed, scores = table["item_id"].to_pylist(), table["score"].cast(pa.string()).to_pylist()
+        stops = np.cumsum(there.sum(axis=1)).tolist()
+        for id_, start, stop in zip(whose.to_pylist(), [0, *stops[:-1]], stops, strict=True):
+            places = [
+                {"item_id": item, "score": float(score)}  # the shortest text of a float32
+                for item, score in zip(listed[start:stop], scores[start:stop], strict=True)
+            ]
+            line = json.dumps({self._owner: id_, "items": places}, ensure_ascii=False)
+            self._file.write(line.encode() + b"\n")
+
+    def copy(self, source: Any) -> None:
+        """Append an open file that another writer of the same format wrote without a header."""
+        if self._format == "parquet":
+            for batch in pa.parquet.ParquetFile(source).iter_batches():
+                self._arrow.write_batch(batch)
+            return
+        while block := source.read(1 << 20):
+            self._file.write(block)
