@@ -10,15 +10,14 @@ import click
 from recae.cli import progress
 from recae.cli.output import show
 from recae.cli.reading import read, reading_options, resolve, run_options
-from recae.experiment import data_summary, save, train
+from recae.experiment import data_summary, make_split, save, train
+from recae.experiment.estimate import estimate, refuse_what_does_not_fit, time_steps
 from recae.experiment.run import config_of
 
 
 @click.command("train")
 @click.argument("source", metavar="FILE")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Model directory."
-)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Model directory.")
 @click.option("--model", help="Name of the model; mult-vae when not given.")
 @click.option("--epochs", type=int, help="Passes over the training users.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...")
@@ -26,15 +25,17 @@ from recae.experiment.run import config_of
 @click.option("--threads", type=click.IntRange(1), help="Threads of the CPU.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--user-history/--no-user-history", default=True, help="Store users and histories.")
+@click.option("--dry-run", is_flag=True, help="Say what it will take, and write nothing.")
 @reading_options
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     source: str,
-    out: Path,
+    out: Path | None,
     threads: int | None,
     resume: bool,
     user_history: bool,
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -50,11 +51,25 @@ def command(
     config = resolve(options)
     if threads is not None:
         torch.set_num_threads(threads)
-    ready_to_save(out)
+    if out is not None:
+        ready_to_save(out)
+    elif not dry_run:
+        raise click.UsageError("Missing option '-o' / '--out'.", click.get_current_context())
     data = read(source, config, options)
+    split = make_split(data, config)
+    expected = estimate(split, config, directory=out or Path())
+    if not dry_run:
+        click.echo(expected.line(), err=True)
+    refuse_what_does_not_fit(expected, split, config)
+    if out is None or dry_run:
+        timing = time_steps(split, config)
+        value = {**expected.to_json(), "time": None if timing is None else timing.to_json()}
+        said = timing or f"time not known beforehand: {config.model} is not trained in steps"
+        show({**value, "data": data_summary(data)}, f"{expected.table()}\n{said}", as_json=as_json)
+        return
     started = time.monotonic()
     with progress.shown():
-        trained = train(data, config, checkpoint=out / "run", resume=resume)
+        trained = train(data, config, split=split, checkpoint=out / "run", resume=resume)
     metrics: dict[str, Any] = {}
     if trained.validation is not None:
         metrics["validation"] = trained.validation.to_json()
@@ -80,6 +95,7 @@ def command(
         "seconds": round(time.monotonic() - started, 3),
         "data": data_summary(data),
         "split": trained.split.to_json(),
+        "estimate": expected.to_json(),
         **metrics,
     }
     report = "" if trained.validation is None else f"\nvalidation, {trained.validation}"

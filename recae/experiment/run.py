@@ -61,15 +61,16 @@ def train(
     data: Interactions,
     config: RunConfig,
     *,
+    split: Split | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Trained:
-    """Split `data` and fit the model of `config` on the training part.
+    """Split `data`, unless `split` is given, and fit the model of `config` on the training part.
 
     The test part is not looked at; the validation part, where there is one, decides when to stop
     and is reported.
     """
-    split = make_split(data, config)
+    split = split or make_split(data, config)
     model = make_model(config.model, config)
     started = time.monotonic()
     model.fit(split.train, validation=split.validation, checkpoint=checkpoint, resume=resume)

@@ -2,7 +2,9 @@
 
 import os
 import platform
+import resource
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -131,6 +133,12 @@ def resident_bytes(root: Path = _ROOT) -> int:
     """Bytes of main memory that this process holds now; 0 where the system does not say."""
     pages = _text(root / "proc/self/statm").split()
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
+
+
+def peak_resident_bytes() -> int:
+    """Most bytes of main memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def free_disk_bytes(path: Path) -> int:

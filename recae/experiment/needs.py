@@ -1,0 +1,241 @@
+"""What a training needs in memory and on the disk, term by term, from shapes alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, final
+
+from recae.models.ease import EASEConfig
+from recae.models.mult_vae import MultDAEConfig, MultVAEConfig
+from recae.ranking.propose import MAX_CELLS
+from recae.training.config import TrainingConfig, planned_batch_size
+from recae.training.device import resolve_device, resolve_precision
+
+Phase = Literal["always", "step", "validation", "evaluation"]
+_PHASES: tuple[Phase, ...] = ("step", "validation", "evaluation")
+
+_FLOAT = 4
+_CHECKPOINTS = 3  # two are kept while the next one is written
+_LISTED = 125  # items proposed for a list of 100
+_GATHERED = 4_194_304  # weights that `recae.models.tower` gathers at once, 20 bytes each
+_FUSED_BLOCK, _FUSED_ITEMS, _FUSED_STORED = 1 << 20, 2048, 1 << 30  # of `fused_softmax`
+_ALLOCATOR_BYTES = 32 << 20  # glibc keeps freed blocks below this size
+_CUDA_HOST_BYTES = 500_000_000  # what the CUDA libraries take of main memory: a guess
+_FLOAT64_UP_TO = 16_384  # items up to which EASE solves in float64
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Memory for one purpose.
+
+    Attributes
+    ----------
+    name, why
+        What it is and where its size comes from.
+    n_bytes
+        Its size.
+    phase
+        When it is held; phases other than ``"always"`` never overlap.
+    """
+
+    name: str
+    n_bytes: int
+    why: str
+    phase: Phase = "always"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TrainingShape:
+    """Sizes of what is trained on.
+
+    Attributes
+    ----------
+    n_users, n_items, n_interactions
+        Of the training part.
+    n_validation
+        Users who decide when to stop.
+    """
+
+    n_users: int
+    n_items: int
+    n_interactions: int
+    n_validation: int
+
+
+def peak_bytes(terms: Sequence[Term]) -> int:
+    """Most that is held at once: what is held always, and the largest phase."""
+    by_phase = {phase: sum(t.n_bytes for t in terms if t.phase == phase) for phase in _PHASES}
+    return sum(t.n_bytes for t in terms if t.phase == "always") + max(by_phase.values())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a model needs for a shape.
+
+    Attributes
+    ----------
+    parameters
+        Numbers that are learnt; None where that is not known beforehand.
+    memory, device
+        Terms of main memory and of the device's; no device terms on the CPU.
+    checkpoint_bytes
+        Of a checkpoint.
+    disk_bytes
+        Of the checkpoints that are there at once and of the stored weights.
+    complete
+        Whether the model's own terms are known.
+    """
+
+    parameters: int | None
+    memory: tuple[Term, ...]
+    device: tuple[Term, ...] = ()
+    checkpoint_bytes: int = 0
+    disk_bytes: int = 0
+    complete: bool = True
+
+
+def needs(config: Any, shape: TrainingShape) -> Needs:
+    """What the model with `config` needs to be trained on `shape`.
+
+    Parameters
+    ----------
+    config
+        Of a registered model. Of models other than autoencoders and EASE only the rows are known.
+
+    Raises
+    ------
+    ResourceError
+        If the device of `config` is not there.
+    """
+    if isinstance(config, MultVAEConfig | MultDAEConfig):
+        return _autoencoder(config, shape)
+    rows = Term("rows", 12 * shape.n_interactions, "a copy of the interactions, 12 bytes each")
+    if isinstance(config, EASEConfig):
+        return _ease(shape, rows)
+    return Needs(None, (rows,), complete=False)
+
+
+def layer_widths(config: MultVAEConfig | MultDAEConfig) -> tuple[list[int], list[int]]:
+    """Widths from the item table to the code, and from the code to the output table."""
+    code = config.latent_dim * (2 if isinstance(config, MultVAEConfig) else 1)
+    return [*config.hidden, code], [config.latent_dim, *reversed(config.hidden)]
+
+
+def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) -> Needs:
+    encoder, decoder = layer_widths(config)
+    inner = sum((a + 1) * b for widths in (encoder, decoder) for a, b in pairwise(widths))
+    tables = shape.n_items * (encoder[0] + decoder[-1])
+    parameters = tables + inner + encoder[0] + shape.n_items
+    weights = _FLOAT * parameters
+    on_cuda = resolve_device(config.device).type == "cuda"
+    fast = config.path == "fast" or (config.path == "auto" and not on_cuda)
+    gradients = weights - _FLOAT * tables if fast else weights
+    copies = [
+        Term("weights", weights, f"{parameters:,} float32 numbers"),
+        Term("Adam moments", 2 * weights, "two for each weight"),
+    ]
+    if config.ema_decay is not None:
+        copies.append(Term("moving average", weights, "a copy of the weights"))
+    if shape.n_validation:
+        copies.append(Term("best weights", weights, "a copy of the weights"))
+    terms = [
+        *copies,
+        Term("gradients", gradients, "of the inner layers" if fast else "one for each weight"),
+        Term(
+            "rows",
+            20 * shape.n_interactions + 32 * shape.n_users,
+            "the interactions: 20 bytes each, 32 a user",
+        ),
+        *_step_terms(config, shape, decoder[-1], fast=fast, weights=weights),
+        *_validation_terms(config, shape, encoder[0], decoder[-1], weights),
+    ]
+    checkpoint = sum(term.n_bytes for term in copies)
+    disk = _CHECKPOINTS * checkpoint + weights
+    if on_cuda:
+        host = (
+            Term("CUDA libraries", _CUDA_HOST_BYTES, "a guess, not measured"),
+            Term("checkpoint", checkpoint, "copied from the device to be written"),
+        )
+        return Needs(parameters, host, tuple(terms), checkpoint, disk)
+    kept = Term("allocator", _ALLOCATOR_BYTES, "freed blocks that are not given back")
+    return Needs(parameters, (*terms, kept), (), checkpoint, disk)
+
+
+def _step_terms(
+    config: TrainingConfig, shape: TrainingShape, width: int, *, fast: bool, weights: int
+) -> list[Term]:
+    """What a step holds beside weights and gradients."""
+    n_items, n_users = shape.n_items, max(1, shape.n_users)
+    batch = planned_batch_size(config, n_users)
+    bfloat16 = resolve_precision(config.precision, resolve_device(config.device)) == "bfloat16"
+    number = 2 if bfloat16 else _FLOAT
+    terms = [
+        Term(
+            "batch entries",
+            64 * batch * -(-shape.n_interactions // n_users),
+            f"64 bytes for each interaction of {batch} users",
+        )
+    ]
+    if fast:
+        stored = min(number * batch * n_items, _FUSED_STORED)
+        rows = min(n_items, max(_FUSED_BLOCK // batch, 64))
+        blocks = (number * rows + 3 * _FLOAT * min(n_items, _FUSED_ITEMS)) * (width + 8)
+        terms.append(Term("batch scores", stored, f"{batch} users x {n_items} items, once"))
+        terms.append(Term("blocks of the output table", blocks, "padded copies"))
+    else:
+        scores = 3 * _FLOAT * batch * n_items
+        what = f"{batch} users x {n_items} items, with logarithms and gradient"
+        terms.append(Term("batch scores", scores, what, "step"))
+        if bfloat16:
+            halves = weights // 2 + number * batch * n_items
+            terms.append(Term("bfloat16 copies", halves, "of weights and scores", "step"))
+    decay = getattr(config, "weight_decay", 0.0)
+    if decay:
+        squares = _FLOAT * n_items * width if fast else weights
+        terms.append(Term("weight decay", squares, "squares of the weights", "step"))
+    return terms
+
+
+def _validation_terms(
+    config: TrainingConfig, shape: TrainingShape, first: int, last: int, weights: int
+) -> list[Term]:
+    """What judging the validation users takes."""
+    if not shape.n_validation:
+        return []
+    n_items = shape.n_items
+    users = min(shape.n_validation, 1024, max(1, MAX_CELLS // n_items))
+    entries = users * -(-shape.n_interactions // max(1, shape.n_users))
+    wide = 16 * n_items * max(first, last)
+    lists = 20 * min(_GATHERED, users * _LISTED * last) + 60 * users * _LISTED
+    terms = [
+        Term("ranking weights", weights, "a copy on the grid of exact sums"),
+        Term("new ranking weights", weights, "beside those of the epoch before", "validation"),
+        Term("rounding", wide, "a table twice in float64", "validation"),
+        Term(
+            "evaluation: histories",
+            12 * min(n_items, entries) * first,
+            "table rows of their items",
+            "evaluation",
+        ),
+        Term("evaluation: scores", _FLOAT * users * n_items, f"of {users} users", "evaluation"),
+        Term("evaluation: lists", lists, "weights gathered to rank exactly", "evaluation"),
+    ]
+    if config.ema_decay is not None:
+        phases: tuple[Phase, ...] = ("validation", "evaluation")
+        terms += [Term("weights aside", weights, "while the average is judged", p) for p in phases]
+    return terms
+
+
+def _ease(shape: TrainingShape, rows: Term) -> Needs:
+    cells = shape.n_items**2
+    number = 8 if shape.n_items <= _FLOAT64_UP_TO else _FLOAT
+    terms = (
+        rows,
+        Term("item table", number * cells, f"{shape.n_items} x {shape.n_items}, {number} bytes"),
+        Term("co-occurrences", 16 * cells, "sparse: at most 16 bytes a cell", "step"),
+        Term("rounding", 16 * cells, "the table twice in float64", "validation"),
+    )
+    return Needs(cells, terms, disk_bytes=_FLOAT * cells)
