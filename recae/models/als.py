@@ -42,8 +42,8 @@ class ALSConfig:
     """
 
     factors: int = 128
-    regularization: float = 50.0
-    alpha: float = 5.0
+    regularization: float = 30.0
+    alpha: float = 10.0
     iterations: int = 15
     rng: int = 0
 
