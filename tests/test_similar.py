@@ -1,8 +1,10 @@
 """Neighbours of items: right, the same in any company, and the same by every way of asking."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,11 +13,14 @@ import pytest
 import recae
 from recae.cli.main import _run
 from recae.data.histories import Histories
+from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, UnknownIdError
 from recae.models.registry import MODELS, create
 from recae.models.similar import NearestItems, unit_rows
 from recae.ranking import propose
 from recae.ranking.capabilities import Codes, ItemVectors, ItemWeights
+from recae_api import create_app
+from tests.api_films import ODD_IDS, save_films
 from tests.test_recommenders import N_ITEMS, OPTIONS, UNPERSONAL, interactions, two_tastes
 
 ALL = np.arange(N_ITEMS, dtype=np.int64)
@@ -269,3 +274,66 @@ def test_the_command_refuses_a_model_without_neighbours(capfd, tmp_path):
         assert (code, out) == (2, "")
         assert "a popular model has neither item vectors nor item-item weights" in err
     assert not (tmp_path / "x.csv").exists()
+
+
+# ---------------------------------------------------------------- HTTP
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("api") / "films"
+    save_films(directory)
+    return recae.load(directory)
+
+
+def test_http_answers_as_the_service(films):
+    client = create_app(films).test_client()
+    response = client.get("/v1/items/m1/similar")
+    answer = films.similar("m1")
+    assert response.status_code == 200
+    assert response.json == {
+        "item": "m1",
+        "title": "Film m1",
+        "model": {"name": "ease", "version": films.version},
+        "complete": True,
+        "items": [
+            {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title}
+            for i in answer.items
+        ],
+        "warnings": [],
+    }
+    asked = {"k": 4, "exclude": ["m3"], "candidates": ["m2", "m3", "m4", "no"]}
+    response = client.get("/v1/items/m1/similar", query_string=asked)
+    assert {i["item"] for i in response.json["items"]} == {"m2", "m4"}
+    assert response.json["complete"] is False
+    assert response.json["warnings"] == ["1 of 4 ids of candidates are not known: 'no'"]
+
+
+@pytest.mark.parametrize("id_", ODD_IDS)
+def test_item_ids_in_a_path_are_exact(films, id_):
+    client = create_app(films).test_client()
+    response = client.get(f"/v1/items/{quote(id_, safe='')}/similar?k=3")
+    assert response.status_code == 200
+    assert response.json["item"] == id_
+    assert [i["item"] for i in response.json["items"]] == [
+        i.item for i in films.similar(id_, k=3).items
+    ]
+
+
+def test_an_item_id_may_hold_slashes(tmp_path):
+    data = interactions([[0, 1], [1, 2]], n_items=3)
+    slashed = dataclasses.replace(data, items=IdMap(["a/b", "a/b/similar", "c"]))
+    recae.save(create("ease").fit(slashed), tmp_path / "m", data=slashed)
+    client = create_app(recae.load(tmp_path / "m")).test_client()
+    for id_ in ("a/b", "a/b/similar"):
+        for path in (id_, quote(id_, safe="")):
+            assert client.get(f"/v1/items/{path}/similar").json["item"] == id_
+
+
+def test_http_refuses_a_model_without_neighbours(tmp_path):
+    data = interactions(two_tastes())
+    recae.save(create("popular").fit(data), tmp_path / "p", data=data)
+    response = create_app(recae.load(tmp_path / "p")).test_client().get("/v1/items/i4/similar")
+    assert response.status_code == 404
+    assert response.json["type"] == "/docs#not-found"
+    assert response.json["detail"].startswith("a popular model has neither item vectors")

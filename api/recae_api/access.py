@@ -20,6 +20,7 @@ SCOPE_OF: Final[Mapping[str, Scope]] = MappingProxyType(
         "recommend_v1": "recommend",
         "recommend_post": "recommend",
         "recommend_batch": "recommend",
+        "similar": "recommend",
         "model": "recommend",
         "reload": "admin",
     }

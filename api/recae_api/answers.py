@@ -4,7 +4,7 @@ from typing import Literal, Self, final
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from recae.serving import Recommendations, RecommendationService
+from recae.serving import Recommendations, RecommendationService, ScoredItem, Similar
 
 
 class Answer(BaseModel):
@@ -30,6 +30,11 @@ class ListedItem(Answer):
     score: FiniteFloat
     title: str | None = Field(description="Null where the items have no titles.")
 
+    @classmethod
+    def of(cls, place: ScoredItem) -> Self:
+        """Answer of one place of a list of the service."""
+        return cls(item=place.item, rank=place.rank, score=place.score, title=place.title)
+
 
 @final
 class Recommended(Answer):
@@ -52,10 +57,31 @@ class Recommended(Answer):
             model=ModelName(name=result.model_name, version=result.model_version),
             source=result.source,
             complete=result.complete,
-            items=[
-                ListedItem(item=i.item, rank=i.rank, score=i.score, title=i.title)
-                for i in result.items
-            ],
+            items=[ListedItem.of(place) for place in result.items],
+            warnings=list(result.warnings),
+        )
+
+
+@final
+class SimilarItems(Answer):
+    """The neighbours of an item, nearest first."""
+
+    item: str
+    title: str | None = Field(description="Null where the items have no titles.")
+    model: ModelName
+    complete: bool = Field(description="Whether the list has the length that was asked for.")
+    items: list[ListedItem]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, result: Similar) -> Self:
+        """Answer of one result of the service."""
+        return cls(
+            item=result.item,
+            title=result.title,
+            model=ModelName(name=result.model_name, version=result.model_version),
+            complete=result.complete,
+            items=[ListedItem.of(place) for place in result.items],
             warnings=list(result.warnings),
         )
 

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document: parameters, bodies and answers, taken from the models that are used."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,7 +10,6 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
 from recae_api.answers import Answer, ProblemDocument
-from recae_api.parameters import Asked
 from recae_api.problems import KINDS, MEDIA_TYPE
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
@@ -51,21 +51,21 @@ def answers(success: type[Answer], *problems: int) -> Responses:
     for status in sorted({*_COMMON, *problems}):
         titles = [kind.title for kind in KINDS.values() if kind.status == status]
         documented[status] = {
-            "description": titles[0],
+            "description": "; ".join(titles),
             "content": {MEDIA_TYPE: {"schema": {"$ref": problem}}},
         }
     return documented
 
 
-def query_of(model: type[Asked]) -> dict[str, Any]:
-    """Return the operation's ``parameters``: one for each field of the model."""
+def query_of(model: type[BaseModel], *, path: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the operation's ``parameters``: the fields of the model, `path` names those there."""
     schema = model.model_json_schema()
     return {
         "parameters": [
             {
                 "name": name,
-                "in": "query",
-                "required": False,
+                "in": "path" if name in path else "query",
+                "required": name in path,
                 "description": field.get("description", ""),
                 "schema": {key: value for key, value in field.items() if key != "description"},
             }

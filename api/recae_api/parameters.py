@@ -19,6 +19,11 @@ def _without_nulls(schema: dict[str, Any]) -> None:
             (kept,) = [choice for choice in field.pop("anyOf") if choice != {"type": "null"}]
             field.pop("default", None)
             schema["properties"][name] = kept | field
+
+
+def _one_who_asks(schema: dict[str, Any]) -> None:
+    """Document too that `user` or `history` is given, and that `n` is another name of `k`."""
+    _without_nulls(schema)
     schema["oneOf"] = [{"required": ["user"]}, {"required": ["history"]}]
     schema["not"] = {"required": ["k", "n"]}
 
@@ -27,7 +32,7 @@ class Asked(BaseModel):
     """One request for recommendations; `asked_models` adds the limits of the settings."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, json_schema_extra=_without_nulls
+        extra="forbid", frozen=True, strict=True, json_schema_extra=_one_who_asks
     )
 
     user: str | None = None
@@ -66,8 +71,21 @@ class Batch(BaseModel):
     requests: Sequence[Asked]
 
 
-def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch]]:
-    """Return the models of one request and of a batch, with the limits of `settings`."""
+class AskedSimilar(BaseModel):
+    """One request for similar items; `asked_models` adds the limits of the settings."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, json_schema_extra=_without_nulls
+    )
+
+    item: str
+    k: int = 10
+    exclude: list[str] = []
+    candidates: list[str] | None = None
+
+
+def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch], type[AskedSimilar]]:
+    """Return the models of one request, of a batch and of similar items, with their limits."""
     Id = Annotated[
         str, StringConstraints(min_length=1, max_length=settings.max_id_length, pattern=_ID_PATTERN)
     ]
@@ -95,4 +113,13 @@ def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch]]:
             list[RecommendRequest], Field(min_length=1, max_length=settings.max_batch)
         ]
 
-    return RecommendRequest, BatchRequest
+    @final
+    class SimilarRequest(AskedSimilar):
+        """One request for similar items."""
+
+        item: Id = Field(description="Whose neighbours.")
+        k: Length = Field(min(10, settings.max_k), description="Length of the list.")
+        exclude: Ids = Field([], description="Items that may not be listed.")
+        candidates: Ids | None = Field(None, description="Only these items may be listed.")
+
+    return RecommendRequest, BatchRequest, SimilarRequest

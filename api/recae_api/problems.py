@@ -32,6 +32,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "key-required": Kind(401, "A valid API key is required"),
         "scope-required": Kind(403, "The API key does not allow this"),
         "unknown-user": Kind(404, "The user is not known"),
+        "unknown-item": Kind(404, "The item is not known"),
         "not-found": Kind(404, "There is nothing here"),
         "method-not-allowed": Kind(405, "The method is not allowed here"),
         "reload-refused": Kind(409, "The new model was refused"),
@@ -48,7 +49,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 
 # Errors that Flask or the server raise itself carry only a status.
 KIND_OF_STATUS: Final[Mapping[int, str]] = MappingProxyType(
-    {kind.status: name for name, kind in KINDS.items() if name != "unknown-user"}
+    {kind.status: name for name, kind in KINDS.items() if not name.startswith("unknown-")}
 )
 
 DETAIL_OF_STATUS: Final[Mapping[int, str]] = MappingProxyType(

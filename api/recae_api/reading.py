@@ -7,6 +7,7 @@ Numbers go by a regular expression: `int` also takes ``1_0``, ``+5`` and Arabic 
 import json
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -39,8 +40,10 @@ _MESSAGE: Final[Mapping[str, str]] = {
 }
 
 
-def from_query(model: type[M], query_string: bytes) -> M:
-    """Request read from a query string.
+def from_query(
+    model: type[M], query_string: bytes, *, path: Mapping[str, str] = MappingProxyType({})
+) -> M:
+    """Request read from a query string, and from the parts of the `path` that are parameters.
 
     Raises
     ------
@@ -51,7 +54,7 @@ def from_query(model: type[M], query_string: bytes) -> M:
         pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise Problem("bad-request", "the query string is not UTF-8; UTF-8 is accepted") from None
-    values: dict[str, object] = {}
+    values: dict[str, object] = dict(path)
     for name, text in pairs:
         if name in LISTS:
             entries = values.setdefault(name, [])

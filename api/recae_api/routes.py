@@ -8,7 +8,7 @@ from typing import Any, Final
 from flask import Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from recae.errors import DataError, NoKnownItemError, RecaeError
+from recae.errors import ConfigError, DataError, NoKnownItemError, RecaeError, UnknownIdError
 from recae.serving import RecommendationService, Request
 from recae_api.answers import (
     Answer,
@@ -17,6 +17,7 @@ from recae_api.answers import (
     ModelDescription,
     ProblemDocument,
     Recommended,
+    SimilarItems,
 )
 from recae_api.documentation import answers, body_of, query_of
 from recae_api.lifecycle import lifecycle_of
@@ -35,6 +36,7 @@ def add_routes(app: OpenAPI, service: RecommendationService, settings: Settings)
     """Add every route that answers JSON."""
     keys = _KEYS if settings.key_file else None
     _add_recommend(app, service, settings, keys)
+    _add_similar(app, service, settings, keys)
     _add_model(app, service, keys)
     _add_health(app)
 
@@ -42,7 +44,7 @@ def add_routes(app: OpenAPI, service: RecommendationService, settings: Settings)
 def _add_recommend(
     app: OpenAPI, service: RecommendationService, settings: Settings, keys: _Security
 ) -> None:
-    asked_model, batch_model = asked_models(settings)
+    asked_model, batch_model, _ = asked_models(settings)
     documented = answers(Recommended, 401, 403, 404, 413, 422)
     query = query_of(asked_model)
 
@@ -118,6 +120,33 @@ def _request(asked: Asked, settings: Settings) -> Request:
         candidates=None if asked.candidates is None else tuple(asked.candidates),
         fallback=asked.fallback or default,
     )
+
+
+def _add_similar(
+    app: OpenAPI, service: RecommendationService, settings: Settings, keys: _Security
+) -> None:
+    *_, similar_model = asked_models(settings)
+
+    # Ids may hold slashes: the converter takes all that stands between the fixed parts.
+    @app.get(
+        "/v1/items/<path:item>/similar",
+        responses=answers(SimilarItems, 401, 403, 404),
+        openapi_extensions=query_of(similar_model, path=["item"]),
+        security=keys,
+    )
+    def similar() -> Response:
+        """List the items nearest to an item; 404 too where the model cannot compare items."""
+        asked = from_query(similar_model, request.query_string, path=request.view_args or {})
+        try:
+            answer = service.similar(
+                asked.item, k=asked.k, exclude=asked.exclude, candidates=asked.candidates
+            )
+        except UnknownIdError as error:
+            raise Problem("unknown-item", str(error)) from error
+        except ConfigError as error:  # the model; the values were checked
+            raise Problem("not-found", str(error)) from error
+        g.model_version = answer.model_version
+        return _json(SimilarItems.of(answer))
 
 
 def _add_model(app: OpenAPI, service: RecommendationService, keys: _Security) -> None:
