@@ -1,5 +1,7 @@
 """The fast training step: the numbers of the plain equations, by blocks."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from recae.networks.item_bags import item_bags
 from recae.networks.losses import multinomial_nll
 from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
 from recae.training.config import TrainingConfig
-from recae.training.optimiser import Optimiser
+from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.table_adam import TableAdam
 from recae.training.trainer import Trainer
 
@@ -288,6 +290,34 @@ def test_a_trainer_on_both_paths(ema_decay: float | None) -> None:
         logs[path] = [(r.loss, r.kl, float(r.validation)) for r in log]  # type: ignore[arg-type]
         assert net.fast is None
     np.testing.assert_allclose(logs["fast"], logs["plain"], rtol=1e-4)
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    rows = histories(100, 300, seed=1, mean=2.0)  # few enough that late rows are replayed
+    config = TrainingConfig(epochs=4, batch_size=9, path="fast", device="cpu", learning_rate=1e-2)
+    whole, parts, fresh = (network("vae", 300) for _ in range(3))
+    Trainer(config).fit(whole, rows, validate=lambda: 0.0)
+
+    def interrupted() -> float:
+        if len(list(tmp_path.glob("epoch-*.json"))) == 2:
+            assert parts.fast.touched_only  # type: ignore[union-attr]  # set by the trainer
+            raise KeyboardInterrupt
+        return 0.0
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config, directory=tmp_path).fit(parts, rows, validate=interrupted)
+    assert parts.fast is None
+    Trainer(config, directory=tmp_path).fit(fresh, rows, validate=lambda: 0.0, resume=True)
+    for mine, theirs in zip(fresh.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(("n_items", "path"), [(9_999, "plain"), (10_000, "fast")])
+def test_auto_is_fast_from_ten_thousand_items(n_items: int, path: str) -> None:
+    net = network("vae", n_items)
+    assert resolve_path("auto", net, torch.device("cpu")) == path
+    assert resolve_path("auto", net, torch.device("cuda")) == "plain"
+    assert resolve_path("auto", net.double(), torch.device("cpu")) == "plain"
 
 
 def test_same_seed_same_bytes() -> None:

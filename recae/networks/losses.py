@@ -33,8 +33,9 @@ def multinomial_nll(
     tensor([1.3863])
     """
     rows = x.rows()
-    log_likelihood = torch.log_softmax(logits, dim=1)[rows, x.items]  # (nnz,)
-    # The sums are as precise as log_softmax is, which under autocast is more than the logits are.
+    # Sums over all items need float32, which autocast on the CPU does not see to.
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    log_likelihood = torch.log_softmax(logits, dim=1, dtype=dtype)[rows, x.items]  # (nnz,)
     return log_likelihood.new_zeros(len(x)).index_add(0, rows, -log_likelihood)
 
 

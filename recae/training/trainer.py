@@ -190,12 +190,14 @@ class _Run:
     def to_the_end(
         self, validate: Callable[[], float] | None, save: Callable[[], None] | None
     ) -> tuple[EpochRecord, ...]:
-        while len(self.log) < self.n_epochs and not self._out_of_patience():
-            self._epoch(validate)
-            if save is not None:
-                save()
-            logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
-        self.optimiser.close()
+        try:
+            while len(self.log) < self.n_epochs and not self._out_of_patience():
+                self._epoch(validate)
+                if save is not None:
+                    save()
+                logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
+        finally:
+            self.optimiser.close()
         final = self.best if self.best is not None else self.average
         if final is not None:
             _assign(self.parameters, final)
