@@ -25,6 +25,7 @@ from recae.experiment.estimate import (
     time_steps,
 )
 from recae.experiment.needs import Term, TrainingShape, needs, peak_bytes
+from recae.models.ease import EASEConfig
 from recae.models.mult_vae import MultDAE, MultVAE, MultVAEConfig
 from recae.models.registry import MODELS
 from recae.training.config import TrainingConfig
@@ -83,6 +84,15 @@ def test_terms_follow_the_config() -> None:
     assert "best weights/always" in fast
     assert "best weights/always" not in unjudged
     assert not [name for name in unjudged if name.endswith(("validation", "evaluation"))]
+
+
+def test_ease_is_solved_for_the_fewer_of_users_and_items() -> None:
+    by_items = named(needs(EASEConfig(), replace(SHAPE, n_users=9000)).memory)
+    assert by_items["item table/always"] == 8 * 5000**2
+    assert by_items["co-occurrences/step"] == 16 * 5000**2
+    by_users = named(needs(EASEConfig(), SHAPE).memory)
+    assert by_users["item table/always"] == 4 * 5000**2
+    assert by_users["user table/step"] == 8 * 1000**2
 
 
 def test_every_model_has_an_estimate(data) -> None:

@@ -230,12 +230,20 @@ def _validation_terms(
 
 
 def _ease(shape: TrainingShape, rows: Term) -> Needs:
+    """EASE solves for items, or for users where they are fewer."""
     cells = shape.n_items**2
-    number = 8 if shape.n_items <= _FLOAT64_UP_TO else _FLOAT
-    terms = (
+    unknowns = min(shape.n_items, shape.n_users)
+    number = 8 if unknowns <= _FLOAT64_UP_TO else _FLOAT
+    by_users = shape.n_users < shape.n_items
+    item_number = _FLOAT if by_users else number
+    size = f"{shape.n_items} x {shape.n_items}"
+    terms = [
         rows,
-        Term("item table", number * cells, f"{shape.n_items} x {shape.n_items}, {number} bytes"),
-        Term("co-occurrences", 16 * cells, "sparse: at most 16 bytes a cell", "step"),
+        Term("item table", item_number * cells, f"{size}, {item_number} bytes each"),
+        Term("co-occurrences", 16 * unknowns**2, "sparse: at most 16 bytes a cell", "step"),
         Term("rounding", 16 * cells, "the table twice in float64", "validation"),
-    )
-    return Needs(cells, terms, disk_bytes=_FLOAT * cells)
+    ]
+    if by_users:
+        what = f"{unknowns} x {unknowns}, {number} bytes each"
+        terms.append(Term("user table", number * unknowns**2, what, "step"))
+    return Needs(cells, tuple(terms), disk_bytes=_FLOAT * cells)
