@@ -64,7 +64,7 @@ class Optimiser:
     precision
         Of the fast path's products.
     entries
-        Item entries that a step reads on average, dropped ones left out.
+        Item entries of a step, on average.
     every_step
         The weights are read between steps, so no update is ever put off.
     """
