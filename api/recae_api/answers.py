@@ -21,19 +21,46 @@ class ModelName(Answer):
     version: str = Field(examples=["v-9f2c1d"])
 
 
-@final
-class ListedItem(Answer):
-    """One place of a list."""
+class Place(Answer):
+    """What every place of a list has."""
 
     item: str = Field(examples=["m1"])
     rank: int = Field(ge=1)
     score: FiniteFloat
     title: str | None = Field(description="Null where the items have no titles.")
 
+
+@final
+class ListedItem(Place):
+    """One place of a list."""
+
     @classmethod
     def of(cls, place: ScoredItem) -> Self:
         """Answer of one place of a list of the service."""
         return cls(item=place.item, rank=place.rank, score=place.score, title=place.title)
+
+
+@final
+class Because(Answer):
+    """An item of the history that speaks for a listed one."""
+
+    item: str
+    weight: FiniteFloat = Field(
+        gt=0, description="What the score loses when this item is taken out of the history."
+    )
+
+
+@final
+class ExplainedItem(Place):
+    """One place of a list, with up to three reasons, the one that weighs most first."""
+
+    because: list[Because] = Field(max_length=3)
+
+    @classmethod
+    def of(cls, place: ScoredItem) -> Self:
+        """Answer of one place of a list of the service that was asked for reasons."""
+        because = [Because(item=r.item, weight=r.weight) for r in place.because or ()]
+        return cls(**ListedItem.of(place).model_dump(), because=because)
 
 
 @final
@@ -46,7 +73,9 @@ class Recommended(Answer):
         description="A known user's stored history, the history sent, or what most people chose."
     )
     complete: bool = Field(description="Whether the list has the length that was asked for.")
-    items: list[ListedItem]
+    items: list[ListedItem | ExplainedItem] = Field(
+        description="With reasons where they were asked for."
+    )
     warnings: list[str]
 
     @classmethod
@@ -57,7 +86,10 @@ class Recommended(Answer):
             model=ModelName(name=result.model_name, version=result.model_version),
             source=result.source,
             complete=result.complete,
-            items=[ListedItem.of(place) for place in result.items],
+            items=[
+                (ListedItem if place.because is None else ExplainedItem).of(place)
+                for place in result.items
+            ],
             warnings=list(result.warnings),
         )
 

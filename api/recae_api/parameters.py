@@ -45,6 +45,9 @@ class Asked(BaseModel):
     fallback: Literal["none", "popular"] | None = Field(
         default=None, description="What somebody unknown gets: an error, or popular items."
     )
+    explain: bool = Field(
+        default=False, description="Say for each item which items of the history speak for it."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -92,7 +95,6 @@ def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch], type[Ask
     Ids = Annotated[list[Id], Field(max_length=settings.max_history)]
     Length = Annotated[int, Field(ge=1, le=settings.max_k)]
 
-    @final
     class RecommendRequest(Asked):
         """One request for recommendations."""
 
@@ -106,11 +108,18 @@ def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch], type[Ask
         candidates: Ids | None = Field(None, description="Only these items may be listed.")
 
     @final
+    class BatchedRequest(RecommendRequest):
+        """One request of many."""
+
+        # Reasons take a hundred times the work of a list.
+        explain: Literal[False] = Field(False, description="Not in a batch.")
+
+    @final
     class BatchRequest(Batch):
         """Many requests in one."""
 
         requests: Annotated[
-            list[RecommendRequest], Field(min_length=1, max_length=settings.max_batch)
+            list[BatchedRequest], Field(min_length=1, max_length=settings.max_batch)
         ]
 
     @final

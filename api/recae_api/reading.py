@@ -19,6 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 
 LISTS: Final = frozenset({"history", "exclude", "candidates"})
 _NUMBERS: Final = frozenset({"k", "n"})
+_YES_OR_NO: Final = frozenset({"exclude_seen", "explain"})
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _WHOLE_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _MESSAGE: Final[Mapping[str, str]] = {
@@ -64,7 +65,7 @@ def from_query(
             raise Problem("bad-request", f"{abridged(name)} is given twice; once is accepted")
         elif name in _NUMBERS:
             values[name] = _whole_number(name, text)
-        elif name == "exclude_seen":
+        elif name in _YES_OR_NO:
             if text not in _FLAGS:
                 _refuse(name, text, "true or false is accepted")
             values[name] = _FLAGS[text]

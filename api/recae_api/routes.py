@@ -119,6 +119,7 @@ def _request(asked: Asked, settings: Settings) -> Request:
         exclude=tuple(asked.exclude),
         candidates=None if asked.candidates is None else tuple(asked.candidates),
         fallback=asked.fallback or default,
+        explain=asked.explain,
     )
 
 

@@ -21,6 +21,7 @@ _COMMANDS = {
     "compare": ("recae.cli.compare", "Fit and judge several models on one split."),
     "recommend": ("recae.cli.recommend", "Write recommendations to a file."),
     "similar": ("recae.cli.similar", "List the items nearest to an item."),
+    "explain": ("recae.cli.explain", "Say what of a history speaks for an item."),
     "serve": ("recae.cli.serve", "Answer recommendations over HTTP."),
     "inspect": ("recae.cli.inspect", "Say what is in a model directory, and whether it is whole."),
     "doctor": ("recae.cli.doctor", "What this machine has, and what could be better."),

@@ -9,12 +9,21 @@ from recae.serving.bundle import (
     ready_to_save,
     verify,
 )
-from recae.serving.recommendations import Recommendations, Request, ScoredItem, Similar
+from recae.serving.recommendations import (
+    Explanation,
+    Reason,
+    Recommendations,
+    Request,
+    ScoredItem,
+    Similar,
+)
 from recae.serving.save import save_bundle
 from recae.serving.service import RecommendationService
 
 __all__ = [
     "Bundle",
+    "Explanation",
+    "Reason",
     "RecommendationService",
     "Recommendations",
     "Request",

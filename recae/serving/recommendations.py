@@ -29,6 +29,8 @@ class Request:
     fallback
         What to answer when the model knows nothing about who asks: an error, or what most people
         chose.
+    explain
+        Say for each item of the list what of the history speaks for it.
     """
 
     user: str | None = None
@@ -38,6 +40,28 @@ class Request:
     exclude: tuple[str, ...] = ()
     candidates: tuple[str, ...] | None = None
     fallback: Fallback = "none"
+    explain: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """An item of a history, as a reason of another item's score.
+
+    Attributes
+    ----------
+    item
+        Id.
+    weight
+        What the score loses, exactly, when this item is taken out of the history; below 0 where it
+        gains.
+    title
+        Where the items have titles.
+    """
+
+    item: str
+    weight: float
+    title: str | None
 
 
 @final
@@ -56,12 +80,15 @@ class ScoredItem:
         of training interactions.
     title
         Where the items have titles.
+    because
+        Up to three items of the history that speak most for this one; None where nobody asked.
     """
 
     item: str
     rank: int
     score: float
     title: str | None
+    because: tuple[Reason, ...] | None = None
 
 
 @final
@@ -119,6 +146,37 @@ class Recommendations:
     source: Source
     complete: bool
     items: tuple[ScoredItem, ...]
+    warnings: tuple[str, ...]
+    model_name: str
+    model_version: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why an item has its score for one history.
+
+    Attributes
+    ----------
+    user
+        The id that was asked for, None when a history was given.
+    item, title
+        Whose score; the title where the items have titles.
+    score
+        The score that ranks the item for this history.
+    reasons
+        Items of the history, the one that weighs most first.
+    warnings
+        What was asked but could not be followed.
+    model_name, model_version
+        Who answered.
+    """
+
+    user: str | None
+    item: str
+    title: str | None
+    score: float
+    reasons: tuple[Reason, ...]
     warnings: tuple[str, ...]
     model_name: str
     model_version: str

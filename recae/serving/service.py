@@ -10,7 +10,14 @@ import numpy as np
 
 from recae.errors import ConfigError, DataError
 from recae.serving.bundle import Bundle, current_version, load_bundle
-from recae.serving.recommendations import Fallback, Recommendations, Request, Similar
+from recae.serving.explain import explain as explanation
+from recae.serving.recommendations import (
+    Explanation,
+    Fallback,
+    Recommendations,
+    Request,
+    Similar,
+)
 from recae.serving.similar import similar_to
 from recae.serving.snapshot import Snapshot, texts
 
@@ -107,6 +114,7 @@ class RecommendationService:
         exclude: Sequence[str] = (),
         candidates: Sequence[str] | None = None,
         fallback: Fallback = "none",
+        explain: bool = False,
     ) -> Recommendations:
         """Return the best items for a known user or for any history; parameters as in `Request`.
 
@@ -130,6 +138,7 @@ class RecommendationService:
             exclude=texts("exclude", exclude),
             candidates=None if candidates is None else texts("candidates", candidates),
             fallback=fallback,
+            explain=explain,
         )
         return self.recommend_many([request])[0]
 
@@ -222,6 +231,35 @@ class RecommendationService:
             If the model has neither item vectors nor item-item weights, or a value is not accepted.
         """
         return similar_to(self._snapshot, item, k=k, exclude=exclude, candidates=candidates)
+
+    def explain(
+        self, item: str, *, user: str | None = None, history: Sequence[str] | None = None
+    ) -> Explanation:
+        """Return why `item` has its score: what the score loses without each item of the history.
+
+        The scores are computed, not estimated: without the first reason in the history, the item
+        scores exactly that reason's weight less. Reasons do not add up to the score. Of a history
+        of more than 100 items only the most recent 100 are left out in turn, and a warning says so.
+
+        Parameters
+        ----------
+        item
+            Id of any item, listed or not.
+        user
+            Id of somebody whose history was stored with the model.
+        history
+            Item ids, oldest first, of anybody.
+
+        Raises
+        ------
+        UnknownIdError
+            If the item or the user is not known.
+        NoKnownItemError
+            If no item of a history is known.
+        ConfigError
+            If not exactly one of `user` and `history` is given.
+        """
+        return explanation(self._snapshot, item, user=user, history=history)
 
     def history(self, user: str) -> list[str]:
         """Return the stored history of `user`: item ids, oldest first where the order is known.

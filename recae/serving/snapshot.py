@@ -1,7 +1,7 @@
 """One version of a model, answering: what a service swaps as a whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final, get_args
 
@@ -14,9 +14,11 @@ from recae.errors import ConfigError, DataError, NoKnownItemError, UnknownIdErro
 from recae.models.similar import NearestItems
 from recae.serving.bundle import Bundle
 from recae.serving.hints import Hints
+from recae.serving.reasons import Reasons, reasons_of
 from recae.serving.recommendations import Fallback, Recommendations, Request, ScoredItem, Source
 
 _SHOWN_CHARACTERS = 80
+_BECAUSE = 3  # reasons of a place of a list
 
 
 @final
@@ -125,7 +127,7 @@ class Snapshot:
         groups: dict[tuple[object, ...], list[tuple[int, Question]]] = {}
         for place, request in enumerate(requests):
             try:
-                question = self._question(request)
+                question = self.question(request)
             except DataError as error:
                 answers[place] = error
                 continue
@@ -140,8 +142,16 @@ class Snapshot:
                 answers[place] = answer
         return [answer for answer in answers if answer is not None]
 
-    def _question(self, request: Request) -> Question:
-        """Look up the ids of `request`; refuse where nothing is known and nothing falls back."""
+    def question(self, request: Request) -> Question:
+        """Look up the ids of `request`.
+
+        Raises
+        ------
+        UnknownIdError
+            If nothing is known and nothing falls back.
+        ConfigError
+            If the request is not accepted.
+        """
         _check(request)
         warnings: list[str] = []
         exclude = self.known("exclude", request.exclude, warnings)
@@ -199,15 +209,18 @@ class Snapshot:
         items = self._by_popularity[allowed[self._by_popularity]][: question.request.k]
         return self._answer(question, items, self.bundle.popularity[items].astype(np.float32))
 
+    def histories(self, questions: Sequence[Question]) -> Histories:
+        """Histories of `questions` that agree in their source, a row each."""
+        if questions[0].source == "model":
+            return self.stored([question.row for question in questions])
+        return Histories.from_lists(
+            [question.history.tolist() for question in questions], n_items=len(self.bundle.items)
+        )
+
     def _ranked(self, questions: Sequence[Question]) -> list[Recommendations]:
         """Answer questions that agree in source, seen items and candidates, by one call."""
         first, n_items = questions[0], len(self.bundle.items)
-        if first.source == "model":
-            histories = self.stored([question.row for question in questions])
-        else:
-            histories = Histories.from_lists(
-                [question.history.tolist() for question in questions], n_items=n_items
-            )
+        histories = self.histories(questions)
         exclude = None
         if any(len(question.exclude) for question in questions):
             exclude = Histories.from_lists(
@@ -221,9 +234,13 @@ class Snapshot:
             exclude=exclude,
         )
         answers = []
-        for question, items, scores in zip(questions, top.items, top.scores, strict=True):
-            length = min(question.request.k, int((items >= 0).sum()))
-            answers.append(self._answer(question, items[:length], scores[:length]))
+        for row, question in enumerate(questions):
+            length = min(question.request.k, int((top.items[row] >= 0).sum()))
+            items, scores = top.items[row, :length], top.scores[row, :length]
+            reasons = None
+            if question.request.explain:
+                reasons = reasons_of(self.bundle, histories.take(slice(row, row + 1)), items)
+            answers.append(self._answer(question, items, scores, reasons))
         return answers
 
     def _answer(
@@ -231,13 +248,25 @@ class Snapshot:
         question: Question,
         items: Int64[np.ndarray, " listed"],
         scores: Float32[np.ndarray, " listed"],
+        reasons: Reasons | None = None,
     ) -> Recommendations:
+        listed, warnings = self.listed(items, scores), question.warnings
+        if question.request.explain:  # what is popular has no reason in a history
+            because = [()] * len(listed) if reasons is None else reasons.by_item
+            listed = tuple(
+                replace(
+                    place, because=tuple(reason for reason in most[:_BECAUSE] if reason.weight > 0)
+                )
+                for place, most in zip(listed, because, strict=True)
+            )
+        if reasons is not None and reasons.warning is not None:
+            warnings = (*warnings, reasons.warning)
         return Recommendations(
             user=question.request.user,
             source=question.source,
             complete=len(items) == question.request.k,
-            items=self.listed(items, scores),
-            warnings=question.warnings,
+            items=listed,
+            warnings=warnings,
             model_name=self.bundle.model.name,
             model_version=self.bundle.version,
         )
