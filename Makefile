@@ -33,7 +33,7 @@ check: install
 	$(BIN)/codespell recae api tests docs benchmarks README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
 
 test: check
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered
 
 slow: install
 	$(BIN)/python -m pytest -m slow

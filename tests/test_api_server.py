@@ -340,11 +340,9 @@ def test_a_signal_ends_the_process_with_0_and_loses_no_request(films, number):
                 connections.append(stack.enter_context(connection))
                 connection.sendall(request)
             time.sleep(0.05)
-            began = time.monotonic()
             process.send_signal(number)
             received = [answers(everything(connection)) for connection in connections]
-            assert process.wait(10) == 0
-            assert time.monotonic() - began < 10
+            assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

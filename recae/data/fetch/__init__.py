@@ -3,4 +3,4 @@
 from recae.data.fetch.archive import Fetched, fetch
 from recae.data.fetch.movielens import GROUPLENS, MOVIELENS, Published
 
-__all__ = ["GROUPLENS", "MOVIELENS", "Fetched", "Published", "fetch"]
+__all__ = ["Fetched", "GROUPLENS", "MOVIELENS", "Published", "fetch"]
