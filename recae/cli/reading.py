@@ -22,6 +22,7 @@ _READ = (
     ("--min-rating", float, "Keep rows rated at least this."),
     ("--min-user", int, "Keep users with at least this many interactions."),
     ("--min-item", int, "Keep items with at least this many interactions."),
+    ("--items-encoding", str, "Encoding of the items file; utf-8 when not given."),
     ("--max-bad-rows", float, "Refuse the file above this share (below 1) or count of bad rows."),
 )
 _READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ] + ["header"]

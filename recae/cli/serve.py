@@ -14,6 +14,8 @@ from recae.serving import RecommendationService
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option("--max-batch", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--max-history", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--max-k", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="File of API keys.")
 @click.option(
@@ -25,18 +27,29 @@ def command(
     host: str,
     port: int,
     threads: int,
+    max_batch: int,
+    max_history: int,
     max_k: int,
     api_key_file: Path | None,
     unknown_user: Literal["error", "popular"],
     insecure_no_auth: bool,
 ) -> None:
     """Answer GET /recommend?user=ID from the model directory DIR until stopped."""
+    import torch
+
     from recae_api import Settings, create_app
     from recae_api.server import serve
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     service = RecommendationService.open(directory)
-    settings = Settings(max_k=max_k, unknown_user=unknown_user, key_file=api_key_file)
+    torch.set_num_threads(1)  # requests run side by side; each alone is small
+    settings = Settings(
+        max_k=max_k,
+        max_batch=max_batch,
+        max_history=max_history,
+        unknown_user=unknown_user,
+        key_file=api_key_file,
+    )
     serve(
         create_app(service, settings),
         host=host,

@@ -30,8 +30,9 @@ class Interactions:
     users, items
         Ids of rows and columns, numbered by first appearance in the input.
     order
-        Input position of each stored entry (its first row, where duplicates were merged), aligned
-        with ``matrix.data``, shape ``(nnz,)``. Splits that follow file order read it.
+        Input position of each stored entry (its first row, where duplicates were merged), counted
+        from the first kept row, aligned with ``matrix.data``, shape ``(nnz,)``. Splits that follow
+        file order read it.
     times
         Microseconds since 1970-01-01 UTC of each stored entry, or None where the input has none.
     part

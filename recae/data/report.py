@@ -17,7 +17,8 @@ class Dropped:
     rows
         How many.
     lines
-        Line numbers of the first ones, counted from 1, the header included; at most 20.
+        Line numbers of the first ones, counted from 1, the header included; at most 20. In a
+        directory lines are counted through all files; rows of Parquet and DataFrames are lines.
     """
 
     rows: int

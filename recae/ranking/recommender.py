@@ -61,10 +61,13 @@ class Recommender(ABC):
         Frozen dataclass of all hyper-parameters; nothing else holds them.
     ordered
         Whether the order inside a history changes the result.
+    note
+        What people should know before they use it; printed in the model card.
     """
 
     name: ClassVar[str]
     ordered: ClassVar[bool] = False
+    note: ClassVar[str] = ""
     config: Any
 
     @property

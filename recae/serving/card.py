@@ -13,6 +13,7 @@ _NO_PEOPLE = "No ids and no histories of people are stored; the caller sends the
 def model_card(
     config: Mapping[str, object],
     *,
+    note: str,
     n_users: int | None,
     split: Mapping[str, object] | None,
     metrics: Mapping[str, object] | None,
@@ -24,6 +25,8 @@ def model_card(
     ----------
     config
         Content of ``config.json``.
+    note
+        What the model says of itself, or nothing.
     n_users
         Number of people whose histories are stored, or None.
     split, metrics, provenance
@@ -35,6 +38,7 @@ def model_card(
             f"# {config['model']}: a recommender of {config['n_items']} items",
             "",
             f"From a history of items to a ranked list. Written by recae {config['recae']}.",
+            *(["", note] if note else []),
             "",
             "## Use",
             "",

@@ -89,7 +89,14 @@ def save_bundle(
     _check_parts(model, items, item_table, users, histories, popularity)
     config = contents.config_document(model)
     n_users = None if users is None else len(users)
-    card = model_card(config, n_users=n_users, split=split, metrics=metrics, provenance=provenance)
+    card = model_card(
+        config,
+        note=model.note,
+        n_users=n_users,
+        split=split,
+        metrics=metrics,
+        provenance=provenance,
+    )
     documents = {
         layout.CONFIG: config,
         layout.SPLIT: split,
