@@ -22,6 +22,7 @@ _COMMANDS = {
     "recommend": ("recae.cli.recommend", "Write recommendations to a file."),
     "similar": ("recae.cli.similar", "List the items nearest to an item."),
     "explain": ("recae.cli.explain", "Say what of a history speaks for an item."),
+    "embed": ("recae.cli.embed", "Write codes of people or vectors of items to a file."),
     "serve": ("recae.cli.serve", "Answer recommendations over HTTP."),
     "inspect": ("recae.cli.inspect", "Say what is in a model directory, and whether it is whole."),
     "doctor": ("recae.cli.doctor", "What this machine has, and what could be better."),

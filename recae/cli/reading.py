@@ -28,13 +28,18 @@ _READ = (
 _READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ] + ["header"]
 
 
-def reading_options(command: Command) -> Command:
-    """Add the options that say how interactions are read."""
+def column_options(command: Command) -> Command:
+    """Add the options that say where things are in a file of interactions."""
     for flag, kind, text in reversed(_READ):
         command = click.option(flag, type=kind, help=text)(command)
-    command = click.option(
+    return click.option(
         "--header/--no-header", default=None, help="Whether the first line names the columns."
     )(command)
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options that say how interactions are read, and what is read and written beside."""
+    command = column_options(command)
     command = click.option(
         "--items", type=click.Path(path_type=Path), help="File with item_id, title, ..."
     )(command)

@@ -1,0 +1,64 @@
+"""`recae embed`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recae.cli.output import show
+from recae.cli.people import people_of, stored_people, wanted_users
+from recae.cli.reading import column_options
+from recae.serving import load_bundle
+from recae.serving.embed import write_codes, write_item_vectors
+
+
+@click.command("embed")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--users", metavar="FILE|all", help="File with an id a line, or all stored users.")
+@click.option("--interactions", metavar="FILE", help="People, with their histories, from a file.")
+@click.option("--items", is_flag=True, help="Vectors of all items instead of people.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write."
+)
+@column_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    directory: Path,
+    users: str | None,
+    interactions: str | None,
+    items: bool,
+    out: Path,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write codes of people, or vectors of items, to a Parquet file.
+
+    A row a person, user_id and code, or with --items a row an item, item_id and vector: lists of
+    float32 of one length. A code depends on the history alone, so people may be known or not.
+    """
+    given = [
+        name
+        for name, value in {
+            "--users": users,
+            "--interactions": interactions,
+            "--items": items,
+        }.items()
+        if value
+    ]
+    if len(given) != 1:
+        raise click.UsageError(
+            f"give one of --users, --interactions and --items; got {', '.join(given) or 'none'}"
+        )
+    bundle = load_bundle(directory)
+    if items:
+        rows, width = len(bundle.items), write_item_vectors(bundle, out)
+    else:
+        histories, people = (
+            stored_people(bundle, wanted_users(users))
+            if interactions is None
+            else people_of(bundle, interactions, options)
+        )
+        rows, width = len(people), write_codes(bundle, histories, people, out)
+    what = "items" if items else "people"
+    value = {"file": str(out), what: rows, "width": width}
+    show(value, f"wrote {out}: {rows} {what}, {width} numbers each", as_json=as_json)
