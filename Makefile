@@ -10,7 +10,7 @@ help:
 	@echo "make demo        the whole chain on the sample data"
 	@echo "make test        all checks, and the tests not marked slow"
 	@echo "make check       formatting, lint, types, layers, spelling"
-	@echo "make slow        the slow tests; RECAE_DATASETS names the real data sets"
+	@echo "make slow        the slow tests and the notebooks; RECAE_DATASETS names the real data sets"
 	@echo "make wheel-test  build the wheel and test it without the sources"
 	@echo "make clean       remove what these commands made"
 
@@ -37,6 +37,7 @@ test: check
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --nbmake notebooks
 
 wheel-test: install
 	tests/wheel.sh $(BIN)/python
