@@ -280,6 +280,25 @@ def test_wrong_uses_are_one_line_and_a_code(
     assert "Traceback" not in err
 
 
+def test_inspect_proves_the_older_versions_too(run, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    for l2 in (4, 5):
+        options = ["--model", "ease", "--set", f"ease.l2={l2}"]
+        assert run("train", small, "-o", out, *options)[0] == 0
+    code, text, _ = run("inspect", out, "--verify", "--json")
+    assert code == 0
+    versions = json.loads(text)["versions"]
+    assert sorted(v["current"] for v in versions) == [False, True]
+    older = next(v["version"] for v in versions if not v["current"])
+    with (out / older / "model.safetensors").open("r+b") as file:
+        file.seek(200)
+        file.write(b"?")
+    assert run("inspect", out)[0] == 0
+    code, _, err = run("inspect", out, "--verify")
+    assert code == 4
+    assert older in err
+
+
 def test_a_damaged_model_exits_with_4(run, model: Path, small: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -1,5 +1,6 @@
 """`recae inspect`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from recae.serving import list_versions, load_bundle, verify
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(directory: Path, check: bool, as_json: bool) -> None:
     """Say what is in the model directory DIR; what is loaded is always checked."""
-    if check:
-        verify(directory)
     bundle = load_bundle(directory)
+    stored = list_versions(directory)
+    if check:
+        for found in stored:
+            verify(directory, version=found.version)
     value: dict[str, Any] = {
         "directory": str(directory),
         "version": bundle.version,
-        "versions": list_versions(directory),
+        "versions": [asdict(found) for found in stored],
         "model": bundle.model.name,
         "items": len(bundle.items),
         "users": None if bundle.users is None else len(bundle.users),
@@ -31,8 +34,7 @@ def command(directory: Path, check: bool, as_json: bool) -> None:
         "verified": check,
     }
     lines = [
-        f"{directory}: {bundle.model.name}, version {bundle.version}"
-        f" of {len(value['versions'])} stored",
+        f"{directory}: {bundle.model.name}, version {bundle.version} of {len(stored)} stored",
         f"{len(bundle.items)} items, "
         + ("no users stored" if bundle.users is None else f"{len(bundle.users)} users stored"),
     ]
