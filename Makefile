@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test slow wheel-test bench-peers clean
+.PHONY: help install demo check test slow wheel-test bench-peers report clean
 
 help:
 	@echo "make demo        the whole chain on the sample data"
@@ -12,6 +12,7 @@ help:
 	@echo "make check       formatting, lint, types, layers, spelling"
 	@echo "make slow        the slow tests and the notebooks; RECAE_DATASETS names the real data sets"
 	@echo "make wheel-test  build the wheel and test it without the sources"
+	@echo "make report      a report of the sample, and pictures of it where there is Chromium"
 	@echo "make clean       remove what these commands made"
 
 install: $(VENV)/.installed
@@ -41,6 +42,15 @@ slow: install
 
 wheel-test: install
 	tests/wheel.sh $(BIN)/python
+
+CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell sh -c 'command -v $(name)')))
+
+report: install
+	mkdir -p out/report
+	$(BIN)/recae compare data/sample/interactions.csv --items data/sample/items.csv \
+		--models popular,item-knn,ease,mult-vae --metrics ndcg@100,recall@20,recall@50 \
+		--set mult-vae.epochs=20 --html out/report/report.html
+	$(if $(CHROMIUM),benchmarks/screenshots.sh $(CHROMIUM) out/report/report.html,@echo "no Chromium: no pictures")
 
 clean:
 	rm -rf $(VENV) dist build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache

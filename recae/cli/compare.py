@@ -11,6 +11,7 @@ from recae.cli import progress
 from recae.cli.output import show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.experiment import compare, data_summary, make_split, run_summary
+from recae.experiment.report import ready_for_html
 
 
 @click.command("compare")
@@ -19,6 +20,7 @@ from recae.experiment import compare, data_summary, make_split, run_summary
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Training seeds of each model.")
 @click.option("--require-beat", metavar="NAME", help="Exit with 8 unless a model beats this one.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Also write the JSON here.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a report, one HTML file.")
 @reading_options
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -28,10 +30,13 @@ def command(
     seeds: int,
     require_beat: str | None,
     out: Path | None,
+    html: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Fit several models on the training part of FILE and judge them on the same test users."""
+    if html is not None:
+        ready_for_html(html)
     config = resolve(options)
     data = read(source, config, options)
     split = make_split(data, config)
@@ -45,9 +50,12 @@ def command(
             seeds=seeds,
             data=data_summary(data),
         )
-    result = table.to_json() | {"command": ["recae", *sys.argv[1:]], "run": run_summary()}
+    made_by = ["recae", *sys.argv[1:]]
+    result = table.to_json() | {"command": made_by, "run": run_summary()}
     if out is not None:
         write_text(out, json.dumps(result, indent=1) + "\n")
+    if html is not None:
+        table.to_html(html, command=made_by)
     text = f"{table}\n\n{table.differences()}".rstrip()
     show(result, text, as_json=as_json)
     if require_beat is not None:

@@ -1,13 +1,16 @@
 """`recae evaluate`."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from recae.cli.output import show
 from recae.evaluation import write_per_user
 from recae.experiment import evaluate_stored
+from recae.experiment.report import ready_for_html
+from recae.experiment.stored import stored_table
 
 
 @click.command("evaluate")
@@ -17,23 +20,30 @@ from recae.experiment import evaluate_stored
 @click.option("--part", type=click.Choice(["test", "validation"]), default="test")
 @click.option("--by", multiple=True, help="Also by segment: history, popularity.")
 @click.option("--per-user", type=click.Path(path_type=Path), help="Write each user's figures.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a report, one HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     directory: Path,
     source: str,
     metrics: str | None,
-    part: str,
+    part: Literal["test", "validation"],
     by: tuple[str, ...],
     per_user: Path | None,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Judge the model in DIR on the users of FILE that were held out from its training.
 
     FILE must be the data the model was trained on; the stored split is made again.
     """
+    if html is not None:
+        ready_for_html(html)
     names = None if metrics is None else [name for name in metrics.split(",") if name]
     report, split, _ = evaluate_stored(directory, source, metrics=names, part=part, by=by)
     if per_user is not None:
         write_per_user(report, per_user)
+    if html is not None:
+        table = stored_table(directory, source, metrics=names, part=part)
+        table.to_html(html, command=["recae", *sys.argv[1:]])
     value: dict[str, Any] = {**report.to_json(), "part": part, "protocol": split.to_json()}
     show(value, f"{part} part, protocol {split.protocol}\n{report}", as_json=as_json)

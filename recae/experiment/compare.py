@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from pathlib import Path
+from typing import Literal, final
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from recae.evaluation import (
     parse_metric,
 )
 from recae.experiment.config import RunConfig
+from recae.experiment.details import SEGMENTS, Details, detailed, training_of, with_detail
 from recae.experiment.run import config_of, make_model, train_counts
 from recae.ranking.recommender import Recommender
 
@@ -40,12 +42,15 @@ class Entry:
         Its hyper-parameters.
     fit_s
         Seconds of the fit, mean over seeds; None for a model that came fitted.
+    details
+        What `ComparisonTable.to_html` tells besides.
     """
 
     name: str
     reports: tuple[Report, ...]
     config: Mapping[str, object]
     fit_s: float | None
+    details: Details
 
     def summary(self, metric: str) -> dict[str, float | int | None]:
         """Mean over users (and seeds), its standard error over users, and the seeds' spread."""
@@ -76,12 +81,15 @@ class ComparisonTable:
         What they were fitted and judged on.
     data
         Counts and fingerprint of the data.
+    part
+        Whose users they were judged on.
     """
 
     entries: tuple[Entry, ...]
     metrics: tuple[str, ...]
     split: Split
     data: Mapping[str, object] = field(default_factory=dict)
+    part: Literal["test", "validation"] = "test"
 
     def differences(self) -> Comparison:
         """Paired tests of all pairs of models by the first metric, corrected after Holm.
@@ -117,6 +125,33 @@ class ComparisonTable:
             "protocol": self.split.to_json(),
             "data": dict(self.data),
         }
+
+    def to_html(self, path: str | Path, *, command: Sequence[str] = ()) -> None:
+        """Write a report: one HTML file that needs nothing else, neither network nor scripts.
+
+        Parameters
+        ----------
+        path
+            Where to; replaced whole or not at all.
+        command
+            That made the comparison, told in the report.
+
+        Raises
+        ------
+        ConfigError
+            If matplotlib, the extra ``plots``, is missing.
+        ResourceError
+            If the file cannot be written.
+        """
+        from recae.experiment.report import write_html  # it imports this module
+
+        write_html(self, Path(path), command=command)
+
+    def to_markdown(self) -> str:
+        """Return who wins and the figures as Markdown, for a pull request or a wiki."""
+        from recae.experiment.report import markdown  # it imports this module
+
+        return markdown(self)
 
     def __str__(self) -> str:
         head = ["model", *self.metrics, "fit s"]
@@ -216,7 +251,8 @@ def _entry(
 ) -> Entry:
     assert split.test is not None
     popularity = train_counts(split.train)
-    reports = []
+    reports: list[Report] = []
+    details: list[Details] = []
     seconds: list[float] = []
     if isinstance(model, Recommender):
         candidates = [model]
@@ -228,9 +264,18 @@ def _entry(
             started = time.monotonic()
             candidate.fit(split.train, validation=split.validation)
             seconds.append(time.monotonic() - started)
-        reports.append(evaluate(candidate, split.test, metrics=metrics, popularity=popularity))
+        full = evaluate(
+            candidate,
+            split.test,
+            metrics=with_detail(metrics),
+            popularity=popularity,
+            by=SEGMENTS,
+        )
+        report, more = detailed(full, metrics, candidate, split.test, training_of(candidate))
+        reports.append(report)
+        details.append(more)
     fit_s = round(sum(seconds) / len(seconds), 3) if seconds else None
-    return Entry(candidates[0].name, tuple(reports), config_of(candidates[0]), fit_s)
+    return Entry(candidates[0].name, tuple(reports), config_of(candidates[0]), fit_s, details[0])
 
 
 def _is_fitted(model: Recommender) -> bool:

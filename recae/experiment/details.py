@@ -1,0 +1,122 @@
+"""`Details`: what a report tells of a model beyond the figures that were asked for.
+
+Kept instead of the model, which may be gigabytes: summaries, not vectors, and three short lists.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import final
+
+import numpy as np
+from jaxtyping import Int64
+
+from recae.data.split import HeldOut
+from recae.evaluation import Report, parse_metric
+from recae.evaluation.report import Summary, summarise
+from recae.models.autoencoder import Autoencoder
+from recae.ranking.recommender import Recommender
+
+CUTOFFS = (1, 2, 5, 10, 20, 50, 100)
+CURVES = ("recall", "ndcg")
+LISTS = ("coverage@20", "gini@20", "novelty@20", "popularity-bias@20")
+DETAIL_METRICS = (*(f"{family}@{k}" for family in CURVES for k in CUTOFFS), *LISTS)
+SEGMENTS = ("history", "popularity")
+
+_LIST_LENGTH = 10
+_QUANTILES = (0.2, 0.5, 0.8)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Details:
+    """More about one fitted model; with several seeds, about the first.
+
+    Attributes
+    ----------
+    figures
+        Summary of each of `DETAIL_METRICS`.
+    segments
+        ``(by, label, summary)`` of `main_metric` for each group of users or items.
+    lists
+        Item indices recommended to the users of `example_users`, best first, ``-1`` after the last;
+        shape ``(examples, 10)``.
+    training
+        A record an epoch, as in ``training.jsonl``; empty where the model is not trained in epochs
+        or its log is not known.
+    """
+
+    figures: Mapping[str, Summary]
+    segments: tuple[tuple[str, str, Summary], ...]
+    lists: Int64[np.ndarray, "examples k"]
+    training: tuple[Mapping[str, object], ...] = ()
+
+
+def main_metric(metrics: Sequence[str]) -> str:
+    """First metric about targets, or ``ndcg@100`` where there is none."""
+    return next((m for m in metrics if parse_metric(m).about == "targets"), "ndcg@100")
+
+
+def with_detail(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return `metrics` and those that `detailed` needs, each once."""
+    return tuple(dict.fromkeys((*metrics, *DETAIL_METRICS)))
+
+
+def detailed(
+    report: Report,
+    metrics: Sequence[str],
+    model: Recommender,
+    held_out: HeldOut,
+    training: tuple[Mapping[str, object], ...],
+) -> tuple[Report, Details]:
+    """Part a report on ``with_detail(metrics)`` by `SEGMENTS` into what was asked, and details.
+
+    Parameters
+    ----------
+    report
+        Of `model` on `held_out`.
+    metrics
+        That were asked for.
+    training
+        Log of its training, a record an epoch.
+    """
+    main = main_metric(metrics)
+    details = Details(
+        figures={name: report[name] for name in DETAIL_METRICS},
+        segments=tuple((s.by, s.label, summarise(s.per_user[main])) for s in report.segments),
+        lists=_lists(model, held_out),
+        training=training,
+    )
+    cutoffs = {parse_metric(name).k for name in metrics}
+    asked = replace(
+        report,
+        per_user={n: v for n, v in report.per_user.items() if n in metrics},
+        catalogue={n: v for n, v in report.catalogue.items() if n in metrics},
+        tied={k: n for k, n in report.tied.items() if k in cutoffs},
+        segments=(),
+    )
+    return asked, details
+
+
+def training_of(model: Recommender) -> tuple[Mapping[str, object], ...]:
+    """Training log of the last fit of `model`, a record an epoch; empty where there is none."""
+    if not isinstance(model, Autoencoder):
+        return ()
+    return tuple(asdict(record) for record in model.training_log)
+
+
+def example_users(held_out: HeldOut) -> Int64[np.ndarray, " examples"]:
+    """Rows of a few users to show: with a history and targets, a short, a usual and a long one.
+
+    Decided by the data alone, so that no model is shown at its best.
+    """
+    lengths = np.diff(held_out.fold_in.matrix.indptr)
+    rows = np.flatnonzero((lengths > 0) & (np.diff(held_out.target.indptr) > 0))
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    places = {int(q * (len(rows) - 1)) for q in _QUANTILES} if len(rows) else set()
+    return rows[sorted(places)].astype(np.int64)
+
+
+def _lists(model: Recommender, held_out: HeldOut) -> Int64[np.ndarray, "examples k"]:
+    rows = example_users(held_out)
+    exclude = None if held_out.exclude is None else held_out.exclude.take(rows)
+    return model.recommend(held_out.fold_in.take(rows), k=_LIST_LENGTH, exclude=exclude).items

@@ -1,0 +1,139 @@
+"""Which figures a report has: one `Picture` each, the same numbers beside it as a table."""
+
+from dataclasses import dataclass
+from typing import final
+
+from markupsafe import Markup
+
+from recae.evaluation.report import Summary
+from recae.experiment.compare import ComparisonTable
+from recae.experiment.details import CURVES, CUTOFFS, SEGMENTS, main_metric
+from recae.experiment.figures import dots, lines
+
+_SEGMENT_TITLES = {
+    "history": "By length of the history shown",
+    "popularity": "By popularity of what was to be found",
+}
+_AXES = {"recall": "recall@k", "ndcg": "ndcg@k"}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure and its numbers.
+
+    Attributes
+    ----------
+    title
+        Above it.
+    svg
+        The figure.
+    columns
+        Names of the numbers.
+    rows
+        For each model its name and numbers, None where there is none.
+    """
+
+    title: str
+    svg: Markup
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Summary | float | None, ...]], ...]
+
+
+def curves(table: ComparisonTable) -> list[Picture]:
+    """Recall and NDCG by length of the list."""
+    out = []
+    for family in CURVES:
+        rows = tuple(
+            (entry.name, tuple(entry.details.figures[f"{family}@{k}"] for k in CUTOFFS))
+            for entry in table.entries
+        )
+        svg = lines(
+            {
+                name: [(float(k), s.mean) for k, s in zip(CUTOFFS, row, strict=True)]
+                for name, row in rows
+            },
+            colours=table.names(),
+            x="k, length of the list",
+            y=_AXES[family],
+            log_x=True,
+            alt=f"{family} of each model by length of the list, from 1 to 100; numbers below",
+        )
+        columns = tuple(f"@{k}" for k in CUTOFFS)
+        out.append(Picture(f"{family} by length of the list", svg, columns, rows))
+    return out
+
+
+def segment_figures(table: ComparisonTable) -> list[Picture]:
+    """Figures of the main metric by groups of users and of items."""
+    metric = main_metric(table.metrics)
+    out = []
+    for by in SEGMENTS:
+        found = {
+            entry.name: {label: s for b, label, s in entry.details.segments if b == by}
+            for entry in table.entries
+        }
+        first = found[table.names()[0]]
+        labels = [label for label, summary in first.items() if summary.n]
+        rows = tuple((name, tuple(of.get(label) for label in labels)) for name, of in found.items())
+        svg = dots(
+            [f"{label}\n{first[label].n} users" for label in labels],
+            rows,
+            y=metric,
+            alt=f"{metric} of each model, {_SEGMENT_TITLES[by].lower()}; numbers below",
+        )
+        columns = tuple(f"{label} ({first[label].n} users)" for label in labels)
+        out.append(Picture(_SEGMENT_TITLES[by], svg, columns, rows))
+    return out
+
+
+def training_figures(table: ComparisonTable) -> list[Picture]:
+    """Loss, and validation score where there is one, by epoch; none without a training log."""
+    out = []
+    for field, what, unit in (
+        ("loss", "Training loss", "loss, nats a user"),
+        ("validation", "Validation score", _validation_metric(table)),
+    ):
+        series = {
+            entry.name: [
+                (float(str(record["epoch"])), float(str(record[field])))
+                for record in entry.details.training
+                if record[field] is not None
+            ]
+            for entry in table.entries
+        }
+        series = {name: points for name, points in series.items() if points}
+        if not series:
+            continue
+        best = max if field == "validation" else min
+        rows = tuple(
+            (
+                name,
+                (
+                    points[0][1],
+                    points[-1][1],
+                    best(value for _, value in points),
+                    float(len(points)),
+                ),
+            )
+            for name, points in series.items()
+        )
+        svg = lines(
+            series,
+            colours=table.names(),
+            x="epoch",
+            y=unit,
+            log_x=False,
+            alt=f"{what} by epoch of {', '.join(series)}; first, last and best below",
+        )
+        out.append(Picture(what, svg, ("first", "last", "best", "epochs"), rows))
+    return out
+
+
+def _validation_metric(table: ComparisonTable) -> str:
+    names = {
+        str(entry.config["validation_metric"])
+        for entry in table.entries
+        if entry.details.training and "validation_metric" in entry.config
+    }
+    return " or ".join(sorted(names)) or "score"

@@ -1,0 +1,270 @@
+"""The report of a comparison: one HTML file for people, or a few lines of Markdown."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from recae.errors import ConfigError
+from recae.evaluation import Difference, parse_metric
+from recae.evaluation.report import Summary
+from recae.experiment.compare import ComparisonTable, Entry
+from recae.experiment.details import DETAIL_METRICS, LISTS, example_users, main_metric
+from recae.experiment.figures import require_plots
+from recae.experiment.pictures import curves, segment_figures, training_figures
+from recae.experiment.run import run_summary
+from recae.storage import write_atomic
+from recae.training import hardware
+
+_SHOWN = 12  # items of a history
+
+
+def ready_for_html(path: Path) -> None:
+    """Refuse, before any work, a report that could not be made in the end.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is missing, or the directory of `path` is not there.
+    """
+    require_plots()
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"the report {path} has no directory to lie in; make it first")
+
+
+def write_html(table: ComparisonTable, path: Path, *, command: Sequence[str] = ()) -> None:
+    """Write the report of `table`; see `ComparisonTable.to_html`."""
+    ready_for_html(path)
+    write_atomic(path, html(table, command=command).encode())
+
+
+def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
+    """Return the report as text; the same for the same table but for one time stamp."""
+    environment = Environment(
+        loader=PackageLoader("recae.experiment"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": _figure,
+        "whole": lambda value: f"{value:,}",
+        "seconds": _seconds,
+    }
+    page = environment.get_template("report.html.j2")
+    return page.render(
+        title=title(table),
+        headline=headline(table),
+        table=table,
+        part=table.part,
+        main=main_metric(table.metrics),
+        rows=[_row(entry, table.metrics) for entry in table.entries],
+        definitions={
+            name: parse_metric(name).definition
+            for name in dict.fromkeys((*table.metrics, *DETAIL_METRICS))
+        },
+        matrix=_matrix(table),
+        n_compared=len(table.differences().differences),
+        curves=curves(table),
+        segments=segment_figures(table),
+        lists=LISTS,
+        training=training_figures(table),
+        examples=_examples(table),
+        data=dict(table.data),
+        protocol=table.split.to_json(),
+        run=run_summary(),
+        machine=_machine(),
+        command=shlex.join(command),
+    )
+
+
+def title(table: ComparisonTable) -> str:
+    """Return what was done, in a few words."""
+    if len(table.entries) == 1:
+        return f"{table.entries[0].name} under examination"
+    return f"{len(table.entries)} models compared"
+
+
+def headline(table: ComparisonTable) -> str:
+    """Return who wins, by how much and whether that is beyond chance, in one or two sentences."""
+    best, metric = table.entries[0], table.metrics[0]
+    mean = best.summary(metric)["mean"]
+    if mean is None:
+        return f"No user has a value of {metric}, so there is nothing to tell models apart by."
+    users = best.reports[0][metric].n
+    if len(table.entries) == 1:
+        between = _between(_interval(best, metric))
+        return f"{best.name} reaches {metric} {mean:.4f}{between} on {users} {table.part} users."
+    found = table.differences().differences
+    second = table.entries[1]
+    if not found:
+        return (
+            f"{best.name} has the highest {metric}, {mean:.4f}; higher need not be better there,"
+            " and no test is made."
+        )
+    d = next(d for d in found if {d.better, d.worse} == {best.name, second.name})
+    p = "p < 0.001" if d.p_holm < 0.001 else f"p = {d.p_holm:.3f}"
+    evidence = f"95% interval {d.low:+.4f} to {d.high:+.4f}, {p}, {d.n} {table.part} users"
+    base = second.summary(metric)["mean"]
+    if not d.significant:
+        beaten = [e.worse for e in found if e.better == best.name and e.significant]
+        text = (
+            f"No clear winner: {best.name} is ahead of {second.name} by {d.mean:.4f} {metric}"
+            f" ({mean:.4f} against {base:.4f}; {evidence}), which chance alone could do."
+        )
+        return f"{text} It does beat {_and(beaten)} beyond chance." if beaten else text
+    relative = f" ({d.mean / base:.1%})" if base else ""
+    return (
+        f"{best.name} wins: its {metric} of {mean:.4f} is {d.mean:.4f}{relative} above that of"
+        f" {second.name}, the next best, which is beyond chance ({evidence})."
+    )
+
+
+def markdown(table: ComparisonTable) -> str:
+    """Return headline, table and paired tests; see `ComparisonTable.to_markdown`."""
+    head = ["model", *table.metrics, "fit s"]
+    lines = [
+        headline(table),
+        "",
+        f"| {' | '.join(head)} |",
+        f"|---|{'---:|' * (len(head) - 1)}",
+    ]
+    for entry in table.entries:
+        cells = [_mean_and_se(entry.summary(metric)) for metric in table.metrics]
+        fit = "" if entry.fit_s is None else f"{entry.fit_s:.1f}"
+        lines.append(f"| {' | '.join([entry.name.replace('|', chr(92) + '|'), *cells, fit])} |")
+    tests = [f"- {difference}" for difference in table.differences().differences]
+    lines += ["", *tests, ""] if tests else [""]
+    users = len(table.entries[0].reports[0].users)
+    lines.append(
+        f"Mean ± standard error over {users} {table.part} users; protocol {table.split.protocol},"
+        f" data {table.split.fingerprint[:12]}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _row(entry: Entry, metrics: Sequence[str]) -> dict[str, object]:
+    """One line of the table of results."""
+    cells = [
+        {"name": metric, **entry.summary(metric), "interval": _interval(entry, metric)}
+        for metric in metrics
+    ]
+    first = entry.reports[0]
+    return {
+        "entry": entry,
+        "cells": cells,
+        "skipped": first.n_skipped,
+        "tied": {k: n for k, n in first.tied.items() if n},
+    }
+
+
+def _interval(entry: Entry, metric: str) -> tuple[float, float] | None:
+    """95 % bootstrap interval over users, each user's value averaged over seeds."""
+    first = entry.reports[0]
+    if metric not in first.per_user or not first[metric].n:
+        return None
+    over_seeds = np.mean([report.per_user[metric] for report in entry.reports], axis=0)
+    return replace(first, per_user={metric: over_seeds}).interval(metric)
+
+
+def _matrix(table: ComparisonTable) -> list[list[dict[str, object] | None]]:
+    """Row minus column of each pair of models; None on the diagonal."""
+    found: dict[tuple[str, str], tuple[int, Difference]] = {}
+    for d in table.differences().differences:
+        found[d.better, d.worse] = (1, d)
+        found[d.worse, d.better] = (-1, d)
+    if not found:
+        return []
+    out: list[list[dict[str, object] | None]] = []
+    for row in table.names():
+        cells: list[dict[str, object] | None] = []
+        for column in table.names():
+            if row == column:
+                cells.append(None)
+                continue
+            sign, d = found[row, column]
+            low, high = (d.low, d.high) if sign > 0 else (-d.high, -d.low)
+            cells.append({"mean": sign * d.mean, "low": low, "high": high, "test": d})
+        out.append(cells)
+    return out
+
+
+def _examples(table: ComparisonTable) -> list[dict[str, object]]:
+    """A few users by number only: what they did, and what each model would list for them."""
+    held_out = getattr(table.split, table.part)
+    titles = table.split.train.titles()
+    rows = example_users(held_out)
+    indices = range(table.split.train.n_items)
+    names = table.split.train.items.ids_at(indices) if len(rows) else []
+    if titles is not None:
+        names = [title or name for title, name in zip(titles, names, strict=False)]
+    histories = held_out.fold_in.take(rows)
+    out = []
+    for i, row in enumerate(rows):
+        start, end = histories.matrix.indptr[i : i + 2]
+        seen = histories.matrix.indices[start:end]
+        if histories.order is not None:
+            seen = seen[np.argsort(-histories.order[start:end], kind="stable")]  # newest first
+        targets = held_out.target.indices[slice(*held_out.target.indptr[row : row + 2])]
+        wanted = set(targets.tolist())
+        lists = [
+            (entry.name, [(names[j], j in wanted) for j in entry.details.lists[i] if j >= 0])
+            for entry in table.entries
+        ]
+        out.append(
+            {
+                "number": int(row) + 1,
+                "seen": [names[item] for item in seen[:_SHOWN]],
+                "more": max(0, len(seen) - _SHOWN),
+                "targets": [names[item] for item in targets[:_SHOWN]],
+                "more_targets": max(0, len(targets) - _SHOWN),
+                "lists": lists,
+            }
+        )
+    return out
+
+
+def _machine() -> dict[str, str]:
+    cpu, ram = hardware.processor(), hardware.memory()
+    devices = [f"{d.name}, {d.total_bytes / 2**30:.0f} GiB" for d in hardware.cuda_devices()]
+    return {
+        "processor": f"{cpu.name}, {cpu.cores} of {cpu.logical_cores} cores usable",
+        "memory": f"{ram.total_bytes / 2**30:.1f} GiB",
+        "CUDA devices": "; ".join(devices) or "none",
+    }
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, Summary):
+        value = value.mean
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.4f}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "came fitted"
+    if value < 0.01:
+        return "< 0.01 s"
+    return f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" (95% interval {interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _mean_and_se(figure: Mapping[str, float | int | None]) -> str:
+    mean, se = figure["mean"], figure["se"]
+    if mean is None:
+        return "-"
+    return f"{mean:.4f}" if se is None else f"{mean:.4f} ± {se:.4f}"

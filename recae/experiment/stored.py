@@ -1,0 +1,71 @@
+"""A stored model as a comparison of one, so that its report is the same page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from recae.data.interactions import Interactions
+from recae.evaluation import DEFAULT_METRICS
+from recae.experiment.compare import ComparisonTable, Entry
+from recae.experiment.details import SEGMENTS, detailed, with_detail
+from recae.experiment.run import config_of, data_summary, evaluate_stored
+from recae.serving import load_bundle
+from recae.serving.bundle import Bundle
+
+
+def stored_table(
+    directory: Path,
+    source: Any,
+    *,
+    metrics: Sequence[str] | None = None,
+    part: Literal["test", "validation"] = "test",
+) -> ComparisonTable:
+    """Judge a stored model as `evaluate_stored` does, in the detail of a report.
+
+    Parameters
+    ----------
+    metrics
+        Those of the training when not given.
+
+    Raises
+    ------
+    DataError
+        If the data has another fingerprint than the training data.
+    ConfigError
+        If the model was stored without a split, or its split has no such part.
+    """
+    bundle = load_bundle(directory)
+    run: Mapping[str, Any] = bundle.provenance.get("run", {})
+    asked = tuple(dict.fromkeys(metrics or run.get("metrics") or DEFAULT_METRICS))
+    full, split, data = evaluate_stored(
+        directory, source, metrics=with_detail(asked), part=part, by=SEGMENTS
+    )
+    held_out = getattr(split, part)
+    report, details = detailed(
+        full, asked, bundle.model, held_out, _log(directory, bundle, split.train)
+    )
+    fit_s = bundle.provenance.get("fit_s")
+    entry = Entry(bundle.model.name, (report,), config_of(bundle.model), fit_s, details)
+    return ComparisonTable((entry,), asked, split, data_summary(data), part)
+
+
+def _log(directory: Path, bundle: Bundle, train: Interactions) -> tuple[Mapping[str, object], ...]:
+    """Training log beside the model, if it is the log of this very model.
+
+    The checkpoints of a later training replace those of an earlier one, versions stay.
+    """
+    for path in sorted((directory / "run").glob("epoch-*.json"), reverse=True):
+        try:
+            about = json.loads(path.read_bytes())
+            identity, log = about["identity"], about["log"]
+        except (OSError, ValueError, KeyError):
+            continue
+        ours = {
+            "model": bundle.model.name,
+            "config": config_of(bundle.model),
+            "data": train.fingerprint(),
+        }
+        if all(identity.get(name) == value for name, value in ours.items()):
+            return tuple(log)
+    return ()

@@ -1,0 +1,336 @@
+"""The report of a comparison: whole, alone, escaped, the same each time."""
+
+import importlib.util
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import recae
+from recae.cli.main import _run
+from recae.data.split import Split
+from recae.errors import ConfigError
+from recae.evaluation import parse_metric
+from recae.experiment.compare import ComparisonTable
+from recae.experiment.config import RunConfig
+from recae.experiment.details import CUTOFFS, DETAIL_METRICS, example_users
+from recae.experiment.report import headline, html
+
+pytest.importorskip("matplotlib")
+
+METRICS = ("ndcg@10", "recall@20", "coverage@5")
+SMALL = {"epochs": 3, "latent_dim": 4, "hidden": [8], "batch_size": 64}
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+EVIL = "<script>alert('x')</script> & \"quoted\""
+
+
+class _Page(HTMLParser):
+    """Refuses a page whose elements are not properly nested; keeps texts and attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"an attribute of {tag} twice"
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """Two tastes among 300 users and 40 items; item 3 has a title that tries to be a script."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    rows = [
+        {"user_id": f"secret-{user}", "item_id": f"m{item}"}
+        for user in range(300)
+        for item in rng.choice(20, size=rng.integers(4, 12), replace=False) + 20 * (user % 2)
+    ]
+    data = recae.read_interactions(pd.DataFrame(rows))
+    titles = [EVIL if i < 20 else f"Title {i}" for i in range(data.n_items)]
+    ids = data.items.ids_at(range(data.n_items))
+    data = replace(data, item_table=pa.table({"item_id": ids, "title": titles}))
+    return recae.split(data, "strong", rng=0, held_out_users=60)
+
+
+@pytest.fixture(scope="module")
+def four(split: Split) -> ComparisonTable:
+    config = RunConfig(models={"mult-vae": SMALL})
+    return recae.compare(
+        ["popular", "ease", "item-knn", "mult-vae"], split, metrics=METRICS, config=config
+    )
+
+
+@pytest.fixture(scope="module")
+def one(split: Split) -> ComparisonTable:
+    """One model, trained without a validation part."""
+    config = RunConfig(models={"mult-vae": SMALL})
+    return recae.compare(
+        ["mult-vae"], replace(split, validation=None), metrics=METRICS, config=config
+    )
+
+
+@pytest.fixture(scope="module")
+def page(four: ComparisonTable) -> str:
+    return html(four, command=["recae", "compare", "it's.csv"])
+
+
+def _texts(text: str) -> str:
+    return " ".join(" ".join(_Page(text).texts).split())
+
+
+def _check_alone(text: str) -> None:
+    page = _Page(text)
+    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        if not name.startswith("xmlns"):
+            assert "://" not in value, (tag, name, value)
+        if name in {"href", "src"}:
+            assert value.startswith("#"), (tag, name, value)
+        assert not name.startswith("on")
+    style = "".join(re.findall(r"<style.*?</style>", text, re.DOTALL))
+    assert "@import" not in style
+    assert not re.search(r"url\((?!#)", text)
+    targets = {value for _, name, value in page.attributes if name == "id"}
+    for _, name, value in page.attributes:
+        assert name != "href" or value[1:] in targets, value
+
+
+def test_it_is_well_formed_alone_and_small(page: str, one: ComparisonTable) -> None:
+    for text in (page, html(one)):
+        _check_alone(text)
+        assert len(text.encode()) < 1_000_000
+        assert "#0000" not in text  # a colour that stands for a variable was not replaced
+
+
+def test_every_picture_has_its_alternative_and_colours_of_the_page(page: str) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(pictures) == 6  # two by cut-off, two by group, loss and validation
+    for picture in pictures:
+        assert re.search(r'role="img" aria-label="[^"]{20,}"', picture)
+        colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", picture))
+        assert colours <= {"none", *(c for c in colours if c.startswith("var(--"))}, colours
+        for variable in re.findall(r"var\((--[\w-]+)\)", picture):
+            assert page.count(f"{variable}:") == 2, variable  # once light, once dark
+
+
+def test_titles_are_escaped(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(" in page
+    assert EVIL in "".join(_Page(page).texts)
+
+
+def test_it_names_users_only_by_number(page: str) -> None:
+    assert "secret-" not in page
+    assert "Test user" in page
+
+
+def test_every_metric_is_named_with_its_value_and_definition(
+    page: str, four: ComparisonTable
+) -> None:
+    texts = _texts(page)
+    for name in (*METRICS, *DETAIL_METRICS):
+        assert f"{name} {parse_metric(name).definition}" in texts
+    for entry in four.entries:
+        for metric in METRICS:
+            assert f"{entry.summary(metric)['mean']:.4f}" in texts
+        assert f"{entry.details.figures['recall@2'].mean:.4f}" in texts
+        assert f"{entry.details.figures['gini@20'].mean:.4f}" in texts
+
+
+def test_what_is_asked_is_not_changed_by_the_details(split: Split, four: ComparisonTable) -> None:
+    model = recae.EASE().fit(split.train)
+    assert split.test is not None
+    plain = recae.evaluate(model, split.test, metrics=METRICS)
+    assert four["ease"].reports[0].to_json() == plain.to_json()
+
+
+def test_details_agree_with_an_evaluation_of_their_own(split: Split, four: ComparisonTable) -> None:
+    model = recae.EASE().fit(split.train)
+    assert split.test is not None
+    names = [f"recall@{k}" for k in CUTOFFS]
+    plain = recae.evaluate(model, split.test, metrics=["ndcg@10", *names], by=["history"])
+    details = four["ease"].details
+    assert [details.figures[n] for n in names] == [plain[n] for n in names]
+    kept = {label: s for by, label, s in details.segments if by == "history"}
+    for segment in plain.segments:
+        values = segment.per_user["ndcg@10"]
+        assert kept[segment.label].n == (~np.isnan(values)).sum()
+        assert kept[segment.label].mean == pytest.approx(np.nanmean(values))
+    rows = example_users(split.test)
+    lists = model.recommend(split.test.fold_in.take(rows), k=10).items
+    assert (details.lists == lists).all()
+    lengths = np.diff(split.test.fold_in.matrix.indptr)[rows]
+    assert len(rows) == 3
+    assert list(lengths) == sorted(lengths)
+
+
+def test_the_headline_says_who_wins_and_whether_by_chance(four: ComparisonTable) -> None:
+    text, best, second = headline(four), four.names()[0], four.names()[1]
+    d = next(d for d in four.differences().differences if {d.better, d.worse} == {best, second})
+    assert f"{d.mean:.4f}" in text
+    assert f"{d.low:+.4f} to {d.high:+.4f}" in text
+    assert ("wins" in text) == d.significant
+    assert ("chance alone could do" in text) != d.significant
+
+    worst = four.names()[-1]
+    clear = replace(four, entries=(four.entries[0], four[worst]))
+    assert headline(clear).startswith(f"{best} wins")
+    twin = replace(four.entries[0], name="twin")
+    tie = headline(replace(four, entries=(four.entries[0], twin, four[worst])))
+    assert tie.startswith(f"No clear winner: {best} is ahead of twin by 0.0000")
+    assert tie.endswith(f"It does beat {worst} beyond chance.")
+    whole = headline(replace(four, metrics=("coverage@5",)))
+    assert "no test is made" in whole
+
+
+def test_the_matrix_is_antisymmetric_and_marks_what_is_beyond_chance(
+    page: str, four: ComparisonTable
+) -> None:
+    table = re.search(r'<table class="matrix">.*?</table>', page, re.DOTALL)
+    assert table is not None
+    significant = sum(d.significant for d in four.differences().differences)
+    assert significant
+    assert table.group().count("▲") == table.group().count("▼") == significant
+    for d in four.differences().differences:
+        for sign in (1, -1):
+            assert f"{sign * d.mean:+.4f}</strong>" in table.group()
+
+
+def test_one_model_without_validation(one: ComparisonTable) -> None:
+    text = html(one)
+    assert headline(one).startswith("mult-vae reaches ndcg@10 ")
+    assert headline(one) in _texts(text)
+    assert "Who beats whom" not in text
+    assert "Training loss" in text
+    assert "Validation score" not in text
+    assert "came without a read report" in text
+
+
+def test_models_without_epochs_say_so(four: ComparisonTable) -> None:
+    table = replace(four, entries=(four["ease"], four["popular"]))
+    assert "No training log" in html(table)
+
+
+def test_it_is_the_same_each_time_but_for_one_time_stamp(
+    four: ComparisonTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = []
+    for created in ("2001-02-03T04:05:06Z", "2002-03-04T05:06:07Z"):
+        monkeypatch.setattr("time.strftime", lambda *_, created=created: created)
+        text = html(four)
+        assert text.count(created) == 1
+        texts.append(text.replace(created, ""))
+    assert texts[0] == texts[1]
+
+
+def test_several_seeds_tell_their_spread(split: Split) -> None:
+    config = RunConfig(models={"mult-vae": SMALL | {"epochs": 1}})
+    table = recae.compare(["mult-vae"], split, metrics=METRICS, config=config, seeds=2)
+    assert "2 seeds, sd" in _texts(html(table))
+
+
+def test_markdown_has_every_model_and_metric(four: ComparisonTable) -> None:
+    text = four.to_markdown()
+    lines = text.splitlines()
+    assert lines[0] == headline(four)
+    assert lines[2] == "| model | ndcg@10 | recall@20 | coverage@5 | fit s |"
+    assert [line.split(" ")[1] for line in lines[4:8]] == four.names()
+    assert {line.count("|") for line in lines[2:8]} == {6}
+    assert sum(line.startswith("- ") for line in lines) == 6
+
+
+def test_without_matplotlib_nothing_is_begun(
+    four: ComparisonTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else find(name)
+    )
+    with pytest.raises(ConfigError, match=r"pip install recae\[plots\]"):
+        four.to_html(tmp_path / "report.html")
+    code = _run(
+        ["compare", str(tmp_path / "missing.csv"), "--html", str(tmp_path / "r.html")], debug=False
+    )
+    assert code == 2
+    assert "recae[plots]" in capsys.readouterr().err  # and not that the file is missing
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_with_nowhere_to_lie_is_refused_first(tmp_path: Path, capsys) -> None:
+    to = tmp_path / "no" / "r.html"
+    assert _run(["compare", str(tmp_path / "missing.csv"), "--html", str(to)], debug=False) == 2
+    assert "no directory to lie in" in capsys.readouterr().err
+
+
+def test_the_commands_write_it(tmp_path: Path, capsys) -> None:
+    source = tmp_path / "plays.csv"
+    rng = np.random.default_rng(1)
+    lines = ["user_id,item_id"]
+    for user in range(120):
+        picked = rng.choice(20, size=8, replace=False) + 20 * (user % 2)
+        lines += [f"u{user},m{item}" for item in picked]
+    source.write_text("\n".join([*lines, ",m1", lines[1]]) + "\n")
+    common = ["--set", "read.max_bad_rows=5", "--metrics", "recall@5"]
+    small = [f"--set=mult-vae.{k}={json.dumps(v)}" for k, v in SMALL.items()]
+
+    compared = tmp_path / "compared.html"
+    models = ["--models", "popular,ease", "--html", str(compared)]
+    assert _run(["compare", str(source), *models, *common], debug=False) == 0
+    text = compared.read_text()
+    _check_alone(text)
+    texts = _texts(text)
+    assert "rows read 962" in texts
+    assert "merged, repeating a pair 1" in texts
+    assert "plays.csv" in texts
+
+    model, stored = tmp_path / "vae", tmp_path / "stored.html"
+    train = ["train", str(source), "-o", str(model), *common, *small]
+    assert _run(train, debug=False) == 0
+    report = ["evaluate", str(model), str(source), "--html", str(stored), "--json"]
+    capsys.readouterr()
+    assert _run(report, debug=False) == 0
+    figures = json.loads(capsys.readouterr().out)["metrics"]
+    text = stored.read_text()
+    _check_alone(text)
+    assert f"mult-vae reaches recall@5 {figures['recall@5']['mean']:.4f}" in text
+    assert "Training loss" in text
+    assert "Validation score" in text
+
+    # checkpoints of another training are not passed off as this model's
+    described = sorted((model / "run").glob("epoch-*.json"))
+    assert described
+    for path in described:
+        about = json.loads(path.read_text())
+        about["identity"]["config"]["rng"] = 7
+        path.write_text(json.dumps(about))
+    assert _run([*report, "--part", "validation"], debug=False) == 0
+    text = stored.read_text()
+    assert "No training log" in text
+    assert "Validation user" in text
