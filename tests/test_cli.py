@@ -333,7 +333,7 @@ def test_a_full_disk_exits_with_5_and_keeps_the_model(small: Path, tmp_path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     process = _recae("train", small, "-o", out, "--epochs", 1, preexec_fn=limit)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 5, err
     assert "Traceback" not in err
     assert (out / "CURRENT").read_text() == before
@@ -346,15 +346,15 @@ def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_pa
     first = _recae(
         "train", small, "-o", out, "--epochs", 100_000, "--set", "mult-vae.patience=99999"
     )
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 600
     while not list(out.glob("run/epoch-*.json")) and time.monotonic() < limit:
         time.sleep(0.05)
     second = _recae("train", small, "-o", out, "--epochs", 1)
-    _, err = second.communicate(timeout=120)
+    _, err = second.communicate(timeout=600)
     assert second.returncode == 6, err
     assert str(first.pid) in err
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=600)
     assert first.returncode == 130
     assert "recae: error: stopped" in err
     assert "Traceback" not in err
@@ -365,15 +365,15 @@ def test_sigterm_exits_with_143_and_resume_goes_on(small: Path, tmp_path: Path) 
     out = tmp_path / "m"
     options = ["--epochs", 600, "--set", "mult-vae.patience=9999", "--set", "mult-vae.hidden=[16]"]
     process = _recae("train", small, "-o", out, *options)
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 600
     while not list(out.glob("run/epoch-*.json")) and time.monotonic() < limit:
         time.sleep(0.02)
     process.terminate()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 143, err
     assert "Traceback" not in err
     resumed = _recae("train", small, "-o", out, *options, "--resume")
-    _, err = resumed.communicate(timeout=300)
+    _, err = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, err
     assert "resuming after epoch" in err
 
