@@ -1,7 +1,7 @@
 """`Autoencoder`: what trained networks have in common as recommenders."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -73,8 +73,11 @@ class Autoencoder(Recommender):
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> A:
         """Train on the rows of `train`; see `Recommender.fit`.
+
+        `on_epoch` is told the record of every epoch; what it raises ends the training.
 
         Raises
         ------
@@ -104,7 +107,9 @@ class Autoencoder(Recommender):
             "torch": torch.__version__,
         }
         trainer = Trainer(config, directory=checkpoint, identity=identity)
-        self.training_log = trainer.fit(network, train.matrix, validate=validate, resume=resume)
+        self.training_log = trainer.fit(
+            network, train.matrix, validate=validate, on_epoch=on_epoch, resume=resume
+        )
         network.eval()
         self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
         return self

@@ -108,6 +108,7 @@ class Trainer:
         rows: csr_array,
         *,
         validate: Callable[[], float] | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
         resume: bool = False,
     ) -> tuple[EpochRecord, ...]:
         """Train `network` in place and leave it with the best weights seen.
@@ -121,6 +122,8 @@ class Trainer:
         validate
             Score of the network as it is now, higher is better; called after every epoch.
             Without it the last weights are kept.
+        on_epoch
+            Told the record of every epoch; what it raises ends the training.
         resume
             Go on from the last good checkpoint of the directory where there is one.
 
@@ -143,7 +146,7 @@ class Trainer:
             raise DataError("no training user has an interaction")
         run = _Run(self._config, network, rows, resolve_device(self._config.device))
         if self._store is None:
-            return run.to_the_end(validate, None)
+            return run.to_the_end(validate, None, on_epoch)
         with self._store.locked():
             if resume:
                 found = self._store.newest(self._identity)
@@ -154,6 +157,7 @@ class Trainer:
             return run.to_the_end(
                 validate,
                 lambda: self._store.write(run.checkpoint(self._identity)),  # type: ignore[union-attr]  # checked above
+                on_epoch,
             )
 
 
@@ -188,7 +192,10 @@ class _Run:
         self.log: list[EpochRecord] = []
 
     def to_the_end(
-        self, validate: Callable[[], float] | None, save: Callable[[], None] | None
+        self,
+        validate: Callable[[], float] | None,
+        save: Callable[[], None] | None,
+        on_epoch: Callable[[EpochRecord], None] | None,
     ) -> tuple[EpochRecord, ...]:
         try:
             while len(self.log) < self.n_epochs and not self._out_of_patience():
@@ -196,6 +203,8 @@ class _Run:
                 if save is not None:
                     save()
                 logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
+                if on_epoch is not None:
+                    on_epoch(self.log[-1])
         finally:
             self.optimiser.close()
         final = self.best if self.best is not None else self.average
