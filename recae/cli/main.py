@@ -19,6 +19,7 @@ _COMMANDS = {
     "train": ("recae.cli.train", "Train a model and write its directory."),
     "evaluate": ("recae.cli.evaluate", "Judge a stored model on the users held out from it."),
     "compare": ("recae.cli.compare", "Fit and judge several models on one split."),
+    "tune": ("recae.cli.tune", "Search the options of models, with equal budgets."),
     "recommend": ("recae.cli.recommend", "Write recommendations to a file."),
     "similar": ("recae.cli.similar", "List the items nearest to an item."),
     "explain": ("recae.cli.explain", "Say what of a history speaks for an item."),
