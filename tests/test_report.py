@@ -205,7 +205,7 @@ def test_the_headline_says_who_wins_and_whether_by_chance(four: ComparisonTable)
     twin = replace(four.entries[0], name="twin")
     tie = headline(replace(four, entries=(four.entries[0], twin, four[worst])))
     assert tie.startswith(f"No clear winner: {best} is ahead of twin by 0.0000")
-    assert tie.endswith(f"It does beat {worst} beyond chance.")
+    assert tie.endswith(f"{best} does beat {worst} beyond chance.")
     whole = headline(replace(four, metrics=("coverage@5",)))
     assert "no test is made" in whole
 
@@ -311,7 +311,9 @@ def test_the_commands_write_it(tmp_path: Path, capsys) -> None:
     assert "plays.csv" in texts
 
     model, stored = tmp_path / "vae", tmp_path / "stored.html"
-    train = ["train", str(source), "-o", str(model), *common, *small]
+    titles = tmp_path / "items.csv"
+    titles.write_text("item_id,title\n" + "".join(f"m{i},Film {i}\n" for i in range(40)))
+    train = ["train", str(source), "--items", str(titles), "-o", str(model), *common, *small]
     assert _run(train, debug=False) == 0
     report = ["evaluate", str(model), str(source), "--html", str(stored), "--json"]
     capsys.readouterr()
@@ -322,6 +324,8 @@ def test_the_commands_write_it(tmp_path: Path, capsys) -> None:
     assert f"mult-vae reaches recall@5 {figures['recall@5']['mean']:.4f}" in text
     assert "Training loss" in text
     assert "Validation score" in text
+    assert re.search(r"<li[^>]*>Film \d+", text)  # titles are stored with the model
+    assert (model / "CURRENT").read_text().split()[0] in text
 
     # checkpoints of another training are not passed off as this model's
     described = sorted((model / "run").glob("epoch-*.json"))

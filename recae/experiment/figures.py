@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup, escape
 
 from recae.errors import ConfigError
@@ -82,7 +83,7 @@ def dots(groups: Sequence[str], bars: Sequence[Bar], *, y: str, alt: str) -> Mar
             axes.errorbar(
                 [place for place, _ in found],
                 [s.mean for _, s in found],
-                yerr=[_NORMAL_95 * (s.se or 0.0) for _, s in found],
+                yerr=np.array([_reach(s) for _, s in found]).reshape(-1, 2).T,
                 label=name,
                 clip_on=False,  # a dot on the axis is a whole dot
                 **_style(i) | {"linestyle": "none"},
@@ -94,6 +95,12 @@ def dots(groups: Sequence[str], bars: Sequence[Bar], *, y: str, alt: str) -> Mar
         axes.set_ylabel(y)
 
     return _svg(draw, alt)
+
+
+def _reach(s: Summary) -> tuple[float, float]:
+    """How far the interval reaches down, not below 0, where no metric goes, and up."""
+    half = _NORMAL_95 * (s.se or 0.0)
+    return min(half, s.mean), half
 
 
 def _style(i: int) -> dict[str, Any]:

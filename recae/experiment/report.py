@@ -86,7 +86,7 @@ def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
 def title(table: ComparisonTable) -> str:
     """Return what was done, in a few words."""
     if len(table.entries) == 1:
-        return f"{table.entries[0].name} under examination"
+        return f"{table.entries[0].name} judged"
     return f"{len(table.entries)} models compared"
 
 
@@ -117,7 +117,7 @@ def headline(table: ComparisonTable) -> str:
             f"No clear winner: {best.name} is ahead of {second.name} by {d.mean:.4f} {metric}"
             f" ({mean:.4f} against {base:.4f}; {evidence}), which chance alone could do."
         )
-        return f"{text} It does beat {_and(beaten)} beyond chance." if beaten else text
+        return f"{text} {best.name} does beat {_and(beaten)} beyond chance." if beaten else text
     relative = f" ({d.mean / base:.1%})" if base else ""
     return (
         f"{best.name} wins: its {metric} of {mean:.4f} is {d.mean:.4f}{relative} above that of"

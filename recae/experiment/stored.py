@@ -1,7 +1,9 @@
 """A stored model as a comparison of one, so that its report is the same page."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +49,19 @@ def stored_table(
     )
     fit_s = bundle.provenance.get("fit_s")
     entry = Entry(bundle.model.name, (report,), config_of(bundle.model), fit_s, details)
-    return ComparisonTable((entry,), asked, split, data_summary(data), part)
+    titled = replace(split, train=replace(split.train, item_table=bundle.item_table))
+    about = data_summary(data) | {"trained": _trained(bundle)}
+    return ComparisonTable((entry,), asked, titled, about, part)
+
+
+def _trained(bundle: Bundle) -> dict[str, object]:
+    """Where the model comes from, for people."""
+    stored = bundle.provenance
+    found: dict[str, object] = {"model version": bundle.version}
+    if "command" in stored:
+        found["command"] = shlex.join(stored["command"])
+    found |= {name: stored[name] for name in ("created", "platform", "python") if name in stored}
+    return found | dict(stored.get("versions", {}))
 
 
 def _log(directory: Path, bundle: Bundle, train: Interactions) -> tuple[Mapping[str, object], ...]:
