@@ -8,15 +8,15 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError, ConfigError, DataError
+from recae.errors import BundleError, ConfigError
 from recae.models.item_weights import ItemWeightScorer
 from recae.models.options import configured
+from recae.models.spd import spd_inverse
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
 
@@ -119,7 +119,7 @@ class EASE(Recommender):
 def item_weights(x: csr_array, l2: float) -> Float[np.ndarray, "items items"]:
     """Table ``B`` of EASE by inverting ``X'X + l2 I`` (items x items)."""
     gram = _dense(x.T.tocsr() @ x, l2)
-    inverse = _spd_inverse(gram)
+    inverse = spd_inverse(gram)
     diagonal = inverse.diagonal().copy()
     inverse /= -diagonal[None, :]
     np.fill_diagonal(inverse, 0.0)
@@ -132,7 +132,7 @@ def item_weights_dual(x: csr_array, l2: float) -> Float[np.ndarray, "items items
     ``B_ij = c_ij / (1 - c_jj)`` for ``i != j``, with ``C = X' K^-1 X``, made in blocks of columns.
     """
     n_items = int(x.shape[1])
-    inverse = _spd_inverse(_dense(x @ x.T.tocsr(), l2))
+    inverse = spd_inverse(_dense(x @ x.T.tocsr(), l2))
     columns = x.tocsc()
     rows = x.T.tocsr()
     weights = np.empty((n_items, n_items), dtype=np.float32)
@@ -149,22 +149,6 @@ def item_weights_dual(x: csr_array, l2: float) -> Float[np.ndarray, "items items
 
 def _dense(gram: csr_array, l2: float) -> Float[np.ndarray, "n n"]:
     dtype = np.float64 if gram.shape[0] <= _FLOAT64_UP_TO else np.float32
-    dense = gram.astype(dtype).toarray(order="F")
+    dense = gram.astype(dtype).toarray()
     dense[np.diag_indices_from(dense)] += l2
     return dense
-
-
-def _spd_inverse(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """Inverse of a symmetric positive definite matrix, in its own memory, by Cholesky."""
-    double = matrix.dtype == np.float64
-    factor, failed = (lapack.dpotrf if double else lapack.spotrf)(matrix, lower=1, overwrite_a=1)
-    if failed:
-        raise DataError(f"the item matrix is not positive definite at row {failed}; raise l2")
-    inverse: np.ndarray
-    inverse, _ = (lapack.dpotri if double else lapack.spotri)(factor, lower=1, overwrite_c=1)
-    for start in range(0, len(inverse), 1024):  # potri leaves the lower triangle; mirror it
-        stop = min(len(inverse), start + 1024)
-        square = np.tril(inverse[start:stop, start:stop])
-        inverse[start:stop, start:stop] = square + np.tril(square, -1).T
-        inverse[start:stop, stop:] = inverse[stop:, start:stop].T
-    return inverse
