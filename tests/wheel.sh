@@ -27,5 +27,5 @@ mkdir "$work/suite"
 cp -r "$here/tests" "$here/pyproject.toml" "$work/suite/"
 cd "$work/suite"
 "$bin/python" -c 'import recae, sys; assert "site-packages" in recae.__file__, recae.__file__'
-"$bin/python" -m pytest tests -m "not slow and not checkout" -q
+OMP_NUM_THREADS=1 "$bin/python" -m pytest tests -n 2 -m "not slow and not checkout" -q
 echo "wheel ok: $(basename "$wheel")"
