@@ -22,7 +22,13 @@ from recae.models.registry import create
 from recae.serving import load_bundle
 from recae.serving.batch import Asked, write_recommendations
 
-_MODELS = ("mult-vae", "mult-dae", "ease", "popular")
+# Fewer epochs than by default: enough for the order of the models, in half the time.
+_MODELS: dict[str, dict[str, object]] = {
+    "mult-vae": {"epochs": 25},
+    "mult-dae": {"epochs": 25},
+    "ease": {"l2": 200.0},
+    "popular": {},
+}
 
 
 @click.command("demo")
@@ -50,7 +56,7 @@ def _run(out: Path) -> None:
         f"2. Train on {split.train.n_users} users; {len(split.test)} others, whom no model has"
         " seen, are the test"
     )
-    models = [create(name) for name in _MODELS]
+    models = [create(name, options) for name, options in _MODELS.items()]
     with progress.shown():
         table = compare(models, split)
     click.echo("\n" + "\n".join(f"   {line}" for line in str(table).splitlines()) + "\n")
