@@ -299,6 +299,36 @@ def test_inspect_proves_the_older_versions_too(run, small: Path, tmp_path: Path)
     assert older in err
 
 
+def test_a_split_leaves_no_parts_of_an_earlier_one(run, small: Path, tmp_path: Path) -> None:
+    assert run("data", "split", small, tmp_path / "sp")[0] == 0
+    assert (tmp_path / "sp" / "test_target.parquet").exists()
+    assert run("data", "split", small, tmp_path / "sp", "--protocol", "all")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "sp").iterdir()) == ["split.json", "train.parquet"]
+
+
+def test_wrong_metrics_are_refused_before_the_training(run, small: Path, tmp_path: Path) -> None:
+    code, _, err = run("train", small, "-o", tmp_path / "m", "--metrics", "nosuch@3")
+    assert code == 2
+    assert "nosuch@3" in err
+    assert "epoch" not in err
+    code, _, err = run("train", small, "-o", tmp_path / "m", "--epochs", 0)
+    assert code == 2
+    assert err.splitlines()[-1] == "recae: error: epochs is 0; at least 1 is accepted"
+
+
+def test_resuming_with_another_exam_is_refused(run, small: Path, tmp_path: Path) -> None:
+    options = ["-o", tmp_path / "m", "--epochs", 1, "--set", "mult-vae.hidden=[8]"]
+    assert run("train", small, *options)[0] == 0
+    code, _, err = run("train", small, *options, "--resume", "--set", "split.target_fraction=0.5")
+    assert code == 2
+    assert "validation was" in err
+
+
+def test_the_card_tells_what_was_measured(model: Path) -> None:
+    card = next(model.glob("v-*/README.md")).read_text()
+    assert "| validation | ndcg@100 |" in card
+
+
 def test_a_damaged_model_exits_with_4(run, model: Path, small: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -35,6 +35,7 @@ def parts(data):
     return split(data, "strong", rng=42)
 
 
+@pytest.mark.checkout
 def test_the_sample_is_what_the_generator_writes(tmp_path):
     write_sample(tmp_path)
     for name in FILES:
@@ -42,6 +43,7 @@ def test_the_sample_is_what_the_generator_writes(tmp_path):
     assert sum((SAMPLE / name).stat().st_size for name in FILES) < 2_000_000
 
 
+@pytest.mark.checkout
 def test_the_sample_reads_back_as_the_interactions_that_were_written(data):
     read = read_interactions(SAMPLE / "interactions.csv", items=SAMPLE / "items.csv")
     assert read.fingerprint() == data.fingerprint()

@@ -60,6 +60,9 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
     data = read(source, config, options)
     made = make_split(data, config)
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("validation", "test"):  # an earlier split may have had parts that this one lacks
+        for kind in ("fold_in", "target"):
+            (out / f"{name}_{kind}.parquet").unlink(missing_ok=True)
     write_parquet(out / "train.parquet", _pairs(made.train.histories(), made.train.users, made))
     for name in ("validation", "test"):
         part: HeldOut | None = getattr(made, name)

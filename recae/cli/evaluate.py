@@ -38,7 +38,9 @@ def command(
     """
     if html is not None:
         ready_for_html(html)
-    names = None if metrics is None else [name for name in metrics.split(",") if name]
+    names = (
+        None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    )
     report, split, _ = evaluate_stored(directory, source, metrics=names, part=part, by=by)
     if per_user is not None:
         write_per_user(report, per_user)

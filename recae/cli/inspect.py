@@ -43,7 +43,10 @@ def command(directory: Path, check: bool, as_json: bool) -> None:
             f"protocol {bundle.split['protocol']}, {bundle.split['train_users']} training users"
         )
     for part, report in (bundle.metrics or {}).items():
-        figures = ", ".join(f"{n} {m['mean']:.4f}" for n, m in report.get("metrics", {}).items())
+        figures = ", ".join(
+            f"{name} {'-' if figure['mean'] is None else format(figure['mean'], '.4f')}"
+            for name, figure in report.get("metrics", {}).items()
+        )
         lines.append(f"{part}: {figures}")
     if check:
         lines.append("every file of every version agrees with its hash")

@@ -75,6 +75,10 @@ def command(
             f" got {', '.join(given) or 'none'}"
         )
     if history:
+        if out is not None or file_format or shard or resume:
+            raise click.UsageError(
+                "--history prints one list; -o, --format, --shard and --resume do not go with it"
+            )
         _one_history(directory, history, k, candidates, exclude, exclude_seen, as_json)
         return
     bundle = load_bundle(directory)

@@ -1,5 +1,6 @@
 """`IdMap`: the caller's text ids on one side, contiguous indices on the other."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 
@@ -108,6 +109,13 @@ class IdMap:
         positions = indices if isinstance(indices, np.ndarray) else list(indices)
         taken: list[str] = self._array.take(pa.array(positions, type=pa.int64())).to_pylist()
         return taken
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of all ids in order."""
+        digest = hashlib.sha256()
+        digest.update(np.asarray(pc.binary_length(self._array), dtype=np.int64).tobytes())
+        digest.update("".join(self._array.to_pylist()).encode())
+        return digest.hexdigest()
 
     def take(self, indices: Int64[np.ndarray, " n"]) -> "IdMap":
         """Map over the ids at `indices`, renumbered in that order."""

@@ -6,7 +6,6 @@ from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Int8, Int64
 from scipy.sparse import csr_array
 
@@ -173,9 +172,7 @@ class Interactions:
         """SHA-256, in hex, of ids, entries, input order and times: what a split depends on."""
         digest = hashlib.sha256()
         for ids in (self.users, self.items):
-            array = ids.to_arrow()
-            digest.update(np.asarray(pc.binary_length(array), dtype=np.int64).tobytes())
-            digest.update("".join(array.to_pylist()).encode())
+            digest.update(bytes.fromhex(ids.fingerprint()))
         rank = np.empty(self.matrix.nnz, dtype=np.int64)
         rank[np.argsort(self.order, kind="stable")] = np.arange(self.matrix.nnz)
         for array in (self.matrix.indptr, self.matrix.indices, self.matrix.data, rank):

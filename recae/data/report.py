@@ -44,6 +44,8 @@ class ReadReport:
         Rows left out, by reason.
     notices
         What a reader should tell people, one sentence each.
+    options
+        How the input was read, where that differs from the defaults: enough to read it again.
     """
 
     source: str
@@ -52,6 +54,7 @@ class ReadReport:
     rows_merged: int = 0
     rows_dropped: Mapping[str, Dropped] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         dropped = sum(d.rows for d in self.rows_dropped.values())

@@ -98,7 +98,8 @@ class ComparisonTable:
         or the first metric is not about targets.
         """
         first = self.metrics[0]
-        if len(self.entries) < 2 or parse_metric(first).about != "targets":
+        tested = min(report[first].n for entry in self.entries for report in entry.reports)
+        if len(self.entries) < 2 or parse_metric(first).about != "targets" or tested < 2:
             return Comparison(())
         return compare_reports({e.name: e.reports for e in self.entries}, metrics=[first])
 

@@ -9,7 +9,7 @@ from typing import Any, final
 from recae.data.protocols import PROTOCOLS
 from recae.data.readers import ReadOptions
 from recae.errors import ConfigError
-from recae.evaluation import DEFAULT_METRICS
+from recae.evaluation import DEFAULT_METRICS, parse_metric
 from recae.models.registry import MODELS
 
 
@@ -104,7 +104,10 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     protocol = values.get("protocol", "strong")
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    if values.get("model", "mult-vae") not in MODELS:
+    if (
+        not isinstance(values.get("model", ""), str)
+        or values.get("model", "mult-vae") not in MODELS
+    ):
         raise ConfigError(f"there is no model {values['model']!r}; there are {', '.join(MODELS)}")
     seed = values.get("seed", 42)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -113,7 +116,11 @@ def _checked(values: dict[str, Any]) -> RunConfig:
         _check_names(table, values.get(table, {}), kind)
     metrics = values.get("metrics", DEFAULT_METRICS)
     if isinstance(metrics, str):
-        metrics = [name for name in metrics.split(",") if name]
+        metrics = [name.strip() for name in metrics.split(",") if name.strip()]
+    if not isinstance(metrics, list | tuple) or not all(isinstance(m, str) for m in metrics):
+        raise ConfigError(f"metrics is {metrics!r}; a list of names is expected")
+    for name in metrics:
+        parse_metric(name)
     return RunConfig(
         model=values.get("model", "mult-vae"),
         protocol=protocol,

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
@@ -124,10 +124,11 @@ def save(
     The version id.
     """
     trained_on = data if split is None else split.train
-    if model.n_items != trained_on.n_items:
+    noted = model.fitted_items or trained_on.items.fingerprint()
+    if model.n_items != trained_on.n_items or noted != trained_on.items.fingerprint():
         raise DataError(
-            f"the model knows {model.n_items} items; the data has {trained_on.n_items}:"
-            " give the split it was fitted on"
+            f"the model knows {model.n_items} items, and not in the order of the"
+            f" {trained_on.n_items} given: give the split it was fitted on, split=..."
         )
     histories = _known_histories(data, trained_on)
     return save_bundle(
@@ -140,7 +141,12 @@ def save(
         popularity=train_counts(trained_on),
         split=None if split is None else split.to_json(),
         metrics=metrics,
-        provenance={"data": data_summary(data), **run_summary(), **(provenance or {})},
+        provenance={
+            "data": data_summary(data),
+            "read": {} if data.report is None else dict(data.report.options),
+            **run_summary(),
+            **(provenance or {}),
+        },
     )
 
 
@@ -189,7 +195,7 @@ def evaluate_stored(
         raise ConfigError(f"the model in {directory} was stored without a split; train it again")
     stored: Mapping[str, Any] = bundle.split
     run: Mapping[str, Any] = bundle.provenance.get("run", {})
-    data = read_interactions(source, **run.get("read", {}))
+    data = read_interactions(source, **bundle.provenance.get("read", {}))
     found = data.fingerprint()
     if found != stored["fingerprint"]:
         raise DataError(
@@ -235,11 +241,6 @@ def data_summary(data: Interactions) -> dict[str, object]:
         "fingerprint": data.fingerprint(),
         "report": None if data.report is None else data.report.to_json(),
     }
-
-
-def with_seed(config: RunConfig, seed: int) -> RunConfig:
-    """Return `config` with another seed."""
-    return replace(config, seed=seed)
 
 
 def config_of(model: Recommender) -> dict[str, object]:

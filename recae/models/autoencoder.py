@@ -16,6 +16,7 @@ from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import BundleError
 from recae.evaluation import evaluate
+from recae.evaluation.evaluator import fingerprint
 from recae.models.tower import ExactTower
 from recae.networks.batch import SparseBatch
 from recae.networks.losses import multinomial_nll
@@ -104,6 +105,7 @@ class Autoencoder(Recommender):
             "model": self.name,
             "config": _json_config(config),
             "data": train.fingerprint(),
+            "validation": None if validation is None else fingerprint(validation),
             "torch": torch.__version__,
         }
         trainer = Trainer(config, directory=checkpoint, identity=identity)

@@ -33,6 +33,8 @@ def configured(kind: type[Config], config: Config | None, options: dict[str, obj
         made: Config = TypeAdapter(kind).validate_python(options)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # raised by the config itself, which says what is wrong
+            raise ConfigError(str(first["ctx"]["error"])) from error
         name = ".".join(str(part) for part in first["loc"][:1])
         raise ConfigError(f"{name} is {options.get(name)!r}: {first['msg'].lower()}") from error
     return made

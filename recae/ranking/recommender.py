@@ -1,7 +1,8 @@
 """`Recommender`: histories in, ranked lists out. Every model of the package is one."""
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
 
@@ -61,6 +62,9 @@ class Recommender(ABC):
         Frozen dataclass of all hyper-parameters; nothing else holds them.
     ordered
         Whether the order inside a history changes the result.
+    fitted_items
+        `IdMap.fingerprint` of the items of the last `fit`, so that a model is not stored with the
+        ids of another split; None for a model that was loaded.
     note
         What people should know before they use it; printed in the model card.
     """
@@ -69,6 +73,11 @@ class Recommender(ABC):
     ordered: ClassVar[bool] = False
     note: ClassVar[str] = ""
     config: Any
+    fitted_items: str | None = None
+
+    def __init_subclass__(cls) -> None:
+        if "fit" in vars(cls):
+            cls.fit = _noting_items(cls.fit)  # type: ignore[method-assign]  # the same, and a note
 
     @property
     @abstractmethod
@@ -236,6 +245,18 @@ def allowed_items(
             raise DataError(f"{name} hold an index outside 0..{n_items - 1}")
         allowed[items] = value
     return allowed
+
+
+def _noting_items(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """`fit` that also notes which items it learnt."""
+
+    @functools.wraps(fit)
+    def noting(self: Recommender, train: Interactions, **options: Any) -> Any:
+        result = fit(self, train, **options)
+        self.fitted_items = train.items.fingerprint()
+        return result
+
+    return noting
 
 
 def fitted(value: Any, name: str) -> Any:

@@ -74,15 +74,22 @@ def model_card(
 
 
 def _quality(metrics: Mapping[str, object] | None) -> list[str]:
-    """One row for each metric given as ``{"mean": x, "se": y, "n": users}``."""
-    rows = [
-        f"| {name} | {_number(value['mean'])} | {_number(value['se'])} | {value['n']} |"
-        for name, value in (metrics or {}).items()
-        if isinstance(value, Mapping) and {"mean", "se", "n"} <= set(value)
-    ]
+    """One row for each metric: reports by part, or figures with ``mean``, ``se`` and ``n``."""
+    rows = []
+    for part, report in (metrics or {}).items():
+        if not isinstance(report, Mapping):
+            continue
+        figures = report.get("metrics")
+        named = figures.items() if isinstance(figures, Mapping) else [(part, report)]
+        where = part if isinstance(figures, Mapping) else ""
+        rows += [
+            f"| {where} | {name} | {_number(v['mean'])} | {_number(v['se'])} | {v['n']} |"
+            for name, v in named
+            if isinstance(v, Mapping) and {"mean", "se", "n"} <= set(v)
+        ]
     if not rows:
         return ["Not measured."]
-    return ["| metric | mean | standard error | people |", "|---|---|---|---|", *rows]
+    return ["| part | metric | mean | standard error | people |", "|---|---|---|---|---|", *rows]
 
 
 def _number(value: object) -> str:

@@ -40,7 +40,7 @@ def with_items(data: Interactions, path: str | Path, options: ReadOptions) -> In
     said: list[str] = []
     with open_part(parts[0]) as part:
         if part.kind == "parquet":
-            table = open_parquet(part.stream, part.name).read()
+            table = open_parquet(part.stream, part.name).read(use_threads=False)
         else:
             table = _text_table(part, options, said)
     table = _with_known_names(table, options, where=name)

@@ -1,7 +1,7 @@
 """`read_interactions`: any table of interactions to `Interactions`, every row accounted for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import final
 
@@ -99,6 +99,8 @@ def read_interactions(
         account.close(publish=done)
     account.refuse_if_bad(given.max_bad_rows)
     data = assemble(rows, given, account)
+    assert data.report is not None
+    data = replace(data, report=replace(data.report, options=options))
     return data if items is None else with_items(data, items, given)
 
 

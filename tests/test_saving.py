@@ -1,0 +1,45 @@
+"""Saving from Python: the right ids, and enough to evaluate again."""
+
+from pathlib import Path
+
+import pytest
+
+import recae
+from recae.errors import DataError
+from recae.experiment import evaluate_stored
+
+
+@pytest.fixture
+def ratings(tmp_path: Path) -> Path:
+    """Ratings of 60 users, half of them below 4."""
+    lines = ["userId,movieId,rating"]
+    lines += [
+        f"{u},i{(u * 7 + i * i) % 19},{2 + (u + i) % 4}" for u in range(60) for i in range(12)
+    ]
+    path = tmp_path / "ratings.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_model_is_not_stored_with_the_ids_of_another_order(ratings: Path, tmp_path: Path) -> None:
+    data = recae.read_interactions(ratings)
+    splits = (recae.split(data, "mult-vae", held_out_users=10, seed=s) for s in range(100))
+    split = next(s for s in splits if s.train.items != data.items)
+    model = recae.EASE(l2=5).fit(split.train)
+    assert model.n_items == data.n_items  # the count alone would not tell
+    with pytest.raises(DataError, match="give the split it was fitted on"):
+        recae.save(model, tmp_path / "m", data=data)
+    recae.save(model, tmp_path / "m", data=data, split=split)
+    assert recae.load(tmp_path / "m").n_items == data.n_items
+
+
+def test_what_python_stored_can_be_evaluated(ratings: Path, tmp_path: Path) -> None:
+    data = recae.read_interactions(ratings, min_rating=4)
+    split = recae.split(data, "strong", rng=1)
+    model = recae.EASE(l2=5).fit(split.train)
+    recae.save(model, tmp_path / "m", data=data, split=split)
+    report, _, _ = evaluate_stored(tmp_path / "m", ratings, metrics=["recall@5"])
+    assert (
+        report["recall@5"].mean
+        == recae.evaluate(model, split.test, metrics=["recall@5"])["recall@5"].mean
+    )
