@@ -218,6 +218,18 @@ def test_shards_and_resumed_parts_give_the_same_rows(run, model: Path, tmp_path:
     assert sum(part["rows"] for part in manifest["parts"].values()) == table.num_rows
 
 
+def test_parts_of_two_questions_are_no_success(run, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "parts"
+    ask = ["recommend", model, "--users", "all", "-o", out, "--format", "csv"]
+    assert run(*ask, "--shard", "1/2")[0] == 0
+    assert run(*ask, "--shard", "2/2")[0] == 0
+    assert (out / "_SUCCESS").exists()
+    code, _, err = run(*ask, "--shard", "1/2", "-k", 7)
+    assert code == 2
+    assert "another model or question" in err
+    assert not (out / "_SUCCESS").exists()
+
+
 def test_an_interrupted_batch_goes_on_and_another_question_is_refused(
     run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

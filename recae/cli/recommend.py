@@ -13,6 +13,7 @@ from recae.cli.people import items_of, lines_of, people_of, stored_people, wante
 from recae.cli.reading import reading_options
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
+from recae.errors import ConfigError
 from recae.serving import RecommendationService, load_bundle
 from recae.serving.batch import Asked, Done, stream_recommendations, write_recommendations
 from recae.serving.lists import FORMATS, Format, format_of
@@ -106,11 +107,12 @@ def command(
         return
     if shard is not None:
         target = _part_path(target, shard, chosen)
+        target.with_name("_SUCCESS").unlink(missing_ok=True)
     done = write_recommendations(
         asked, histories, people, target, file_format=chosen, resume=resume
     )
     if shard is not None:
-        _finish_shard(target, shard, done)
+        _finish_shard(target, shard, done, asked)
     result = {
         "file": str(target),
         "users": done.users,
@@ -170,10 +172,15 @@ def _part_path(directory: Path, shard: str, file_format: str) -> Path:
     return directory / f"part-{number:05d}-of-{parts:05d}.{file_format}"
 
 
-def _finish_shard(path: Path, shard: str, done: Done) -> None:
-    """Count the part; the last of all parts to end adds ``manifest.json`` and ``_SUCCESS``."""
+def _finish_shard(path: Path, shard: str, done: Done, asked: Asked) -> None:
+    """Count the part; the last of all parts to end adds ``manifest.json`` and ``_SUCCESS``.
+
+    Parts of another model or question beside this one end in no ``_SUCCESS`` but in an error.
+    """
     _, parts = _shard_numbers(shard)
-    write_json(path.with_name(f".{path.name}.json"), {"users": done.users, "rows": done.rows})
+    question = {"model": asked.version, "k": asked.k, "exclude_seen": asked.exclude_seen}
+    counted = {"users": done.users, "rows": done.rows, **question}
+    write_json(path.with_name(f".{path.name}.json"), counted)
     counts = {}
     for i in range(1, parts + 1):
         name = f"part-{i:05d}-of-{parts:05d}{path.suffix}"
@@ -181,6 +188,11 @@ def _finish_shard(path: Path, shard: str, done: Done) -> None:
         if not (about.exists() and path.with_name(name).exists()):
             return
         counts[name] = json.loads(about.read_bytes())
+        if any(counts[name].get(key) != value for key, value in question.items()):
+            raise ConfigError(
+                f"{path.with_name(name)} is of another model or question than {path.name}:"
+                " write all parts again"
+            )
     write_json(path.with_name("manifest.json"), {"parts": counts})
     path.with_name("_SUCCESS").touch()
 
