@@ -382,11 +382,24 @@ def test_a_full_disk_exits_with_5_and_keeps_the_model(small: Path, tmp_path: Pat
     assert _run(["inspect", str(out), "--verify"], debug=False) == 0
 
 
+def _listen_to_sigint() -> None:
+    """Undo what a shell does to commands in the background, and a child would inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
     first = _recae(
-        "train", small, "-o", out, "--epochs", 100_000, "--set", "mult-vae.patience=99999"
+        "train",
+        small,
+        "-o",
+        out,
+        "--epochs",
+        100_000,
+        "--set",
+        "mult-vae.patience=99999",
+        preexec_fn=_listen_to_sigint,
     )
     limit = time.monotonic() + 600
     while not list(out.glob("run/epoch-*.json")) and time.monotonic() < limit:
