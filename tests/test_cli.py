@@ -184,6 +184,67 @@ def test_people_who_are_not_in_the_model(run, model: Path, tmp_path: Path) -> No
     assert [i["item"] for i in json.loads(out)] == [i["item_id"] for i in ann["items"]]
 
 
+@pytest.fixture
+def odd(small: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A file laid out in its own way, and an EASE trained on it."""
+    header, *lines = small.read_text().splitlines()
+    path = tmp_path / "odd.csv"
+    path.write_text("\n".join(["who;what;stars;when", *lines]).replace(",", ";") + "\n")
+    columns = ["--user-col", "who", "--item-col", "what", "--rating-col", "stars", "--sep", ";"]
+    out = tmp_path / "odd"
+    options = [*columns, "--min-rating", 3, "--min-user", 2, "--model", "ease"]
+    assert _run([str(a) for a in ["train", path, "-o", out, *options]], debug=False) == 0
+    return out, path
+
+
+def test_people_are_read_as_the_training_data_was(run, odd, tmp_path: Path) -> None:
+    directory, path = odd
+    code, stored, err = run("recommend", directory, "--users", "all", "-k", 3)
+    assert code == 0, err
+    code, read, err = run("recommend", directory, "--interactions", path, "-k", 3)
+    assert code == 0, err
+    assert "user_col='who'" in err
+    assert "min_rating=3.0" in err
+    # one person had too few interactions to be trained on, and may ask all the same
+    more = set(read.splitlines()) - set(stored.splitlines())
+    assert len({line.split(",")[0] for line in more}) == 1
+    assert set(stored.splitlines()) <= set(read.splitlines())
+    # a flag wins over what is stored
+    (tmp_path / "new").write_text("user;what;stars\nann;m1;5\nann;m2;2\nbob;m3;2\n")
+    ask = ["recommend", directory, "--interactions", tmp_path / "new", "-k", 3]
+    code, _, err = run(*ask)
+    assert code == 3
+    assert "no column 'who'" in err
+    code, out, err = run(*ask, "--user-col", "user")
+    assert code == 0, err
+    assert {row["user_id"] for row in csv.DictReader(out.splitlines())} == {"ann"}
+    (tmp_path / "new").write_text("who;what\nann;m1\nbob;m3\n")  # no ratings: no minimum
+    code, out, err = run(*ask, "--rating-col", "")
+    assert code == 0, err
+    assert {row["user_id"] for row in csv.DictReader(out.splitlines())} == {"ann", "bob"}
+
+
+def test_people_without_a_known_item_are_named_and_get_nothing(
+    run, model: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.csv"
+    strangers = [f"stranger{i},nowhere" for i in range(7)]
+    new.write_text("\n".join(["user,item", strangers[0], "ann,m1", *strangers[1:]]) + "\n")
+    ask = ["recommend", model, "--interactions", new, "-k", 3, "-o", tmp_path / "o.csv"]
+    code, out, err = run(*ask, "--json")
+    assert code == 0, err
+    (warning,) = [line for line in err.splitlines() if line.startswith("warning:")]
+    assert "7 people of" in warning
+    assert "'stranger0', 'stranger1'" in warning
+    assert "and 2 more" in warning
+    summary = json.loads(out)
+    assert (summary["users"], summary["rows"], summary["left_out"]) == (1, 3, 7)
+    assert summary["left_out_first"] == [f"stranger{i}" for i in range(5)]
+    rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
+    assert {row["user_id"] for row in rows} == {"ann"}
+    assert "left out 7 without a known item" in run(*ask)[1]
+
+
 def test_candidates_and_exclusions(run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "c").write_text("m1\nm2\nm3\nm30\n")
     (tmp_path / "e").write_text("m2\n")

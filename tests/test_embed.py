@@ -45,7 +45,13 @@ def test_codes_of_all_users_are_the_models(saved, capfd, tmp_path, monkeypatch):
     assert (code, err) == (0, "")
     bundle = recae.load(saved).bundle
     expected = bundle.model.encode(bundle.histories)
-    assert json.loads(text) == {"file": str(out), "people": 80, "width": expected.shape[1]}
+    assert json.loads(text) == {
+        "file": str(out),
+        "people": 80,
+        "width": expected.shape[1],
+        "left_out": 0,
+        "left_out_first": [],
+    }
     table = pq.read_table(out)
     assert table.schema.field("user_id").type == pa.large_string()
     assert table.schema.field("code").type == pa.list_(pa.float32(), expected.shape[1])
@@ -67,11 +73,14 @@ def test_named_users_and_people_of_a_file_get_the_same_codes(saved, capfd, tmp_p
 
     lines = [f"new{u};i{item}" for u in (5, 3) for item in two_tastes()[u]]
     people = tmp_path / "new.csv"
-    people.write_text("\n".join(["who;what", *lines, "new3;unheard-of"]) + "\n")
+    lines += ["new3;unheard-of", "stranger;unheard-of"]
+    people.write_text("\n".join(["who;what", *lines]) + "\n")
     out = tmp_path / "new.parquet"
     columns = ["--user-col", "who", "--item-col", "what", "--sep", ";"]
-    code, _, err = run(capfd, "embed", saved, "--interactions", people, *columns, "-o", out)
+    code, text, err = run(capfd, "embed", saved, "--interactions", people, *columns, "-o", out)
     assert code == 0
+    assert "2 people, " in text
+    assert "left out 1 without a known item: 'stranger'" in text
     assert "1 items of" in err
     assert "'unheard-of'" in err
     table = pq.read_table(out)

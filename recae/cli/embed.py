@@ -35,6 +35,8 @@ def command(
 
     A row a person, user_id and code, or with --items a row an item, item_id and vector: lists of
     float32 of one length. A code depends on the history alone, so people may be known or not.
+    --interactions reads FILE as the training data was read, where options do not say otherwise;
+    people of whom the model knows no item get no code and are named on stderr.
     """
     given = [
         name
@@ -51,14 +53,16 @@ def command(
         )
     bundle = load_bundle(directory)
     if items:
-        rows, width = len(bundle.items), write_item_vectors(bundle, out)
-    else:
-        histories, people = (
-            stored_people(bundle, wanted_users(users))
-            if interactions is None
-            else people_of(bundle, interactions, options)
-        )
-        rows, width = len(people), write_codes(bundle, histories, people, out)
-    what = "items" if items else "people"
-    value = {"file": str(out), what: rows, "width": width}
-    show(value, f"wrote {out}: {rows} {what}, {width} numbers each", as_json=as_json)
+        width = write_item_vectors(bundle, out)
+        value = {"file": str(out), "items": len(bundle.items), "width": width}
+        show(value, f"wrote {out}: {value['items']} items, {width} numbers each", as_json=as_json)
+        return
+    people = (
+        stored_people(bundle, wanted_users(users))
+        if interactions is None
+        else people_of(bundle, interactions, options)
+    )
+    width = write_codes(bundle, people.histories, people.ids, out)
+    value = {"file": str(out), "people": len(people.ids), "width": width, **people.to_json()}
+    text = f"wrote {out}: {value['people']} people, {width} numbers each{people}"
+    show(value, text, as_json=as_json)

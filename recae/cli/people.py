@@ -1,8 +1,9 @@
 """People and items that the arguments of a command name: stored ones, or those of a file."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, final
 
 import click
 import numpy as np
@@ -12,10 +13,47 @@ from recae.cli.reading import read, resolve
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, shown
+from recae.experiment import RunConfig
 from recae.serving import Bundle
 
+# How a file is laid out and which rows count; the counts that users and items of the training data
+# needed say nothing about people who come later.
+_FORMAT: Final = (
+    *("user_col", "item_col", "rating_col", "time_col", "sep", "header", "min_rating"),
+    *("max_bad_rows", "max_id_length"),
+)
 
-def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> tuple[Histories, IdMap]:
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class People:
+    """Who asks.
+
+    Attributes
+    ----------
+    histories
+        A row for each of `ids`, in the model's items.
+    ids
+        Their ids.
+    left_out
+        Ids of people of whom the model knows no item.
+    """
+
+    histories: Histories
+    ids: IdMap
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return how many were left out, and the first of them."""
+        return {"left_out": len(self.left_out), "left_out_first": list(self.left_out[:5])}
+
+    def __str__(self) -> str:
+        if not self.left_out:
+            return ""
+        return f"; left out {len(self.left_out)} without a known item: {shown(self.left_out)}"
+
+
+def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> People:
     """Stored histories of the users `wanted`, or of all of them.
 
     Raises
@@ -30,9 +68,18 @@ def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> tuple[Histori
             "the model was stored without users; give --interactions FILE or --history ID"
         )
     if wanted is None:
-        return bundle.histories, bundle.users
-    rows = bundle.users.indices_of(wanted)
-    return bundle.histories.take(rows), IdMap(wanted)
+        people = People(bundle.histories, bundle.users)
+    else:
+        rows = bundle.users.indices_of(wanted)
+        people = People(bundle.histories.take(rows), IdMap(wanted))
+    empty = np.flatnonzero(np.diff(people.histories.matrix.indptr) == 0)
+    if len(empty):
+        click.echo(
+            f"note: the history of {len(empty)} people is empty, and what they get the same for"
+            f" everybody: {shown(people.ids.ids_at(empty))}",
+            err=True,
+        )
+    return people
 
 
 def wanted_users(users: str | None, one: Sequence[str] = ()) -> list[str] | None:
@@ -51,16 +98,18 @@ def wanted_users(users: str | None, one: Sequence[str] = ()) -> list[str] | None
     return list(dict.fromkeys(ids))
 
 
-def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> tuple[Histories, IdMap]:
+def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> People:
     """People of a file, known or not: their rows in the model's items.
+
+    The file is read as the training data was, where `options` do not say otherwise. People of whom
+    the model knows no item are left out, as they are refused over HTTP.
 
     Raises
     ------
     DataError
         If the file is refused, or has no item that the model knows.
     """
-    config = resolve(options)
-    data = read(source, config, options)
+    data = read(source, _as_at_training(bundle, resolve(options)), options)
     known, unknown = bundle.items.split_known(data.items.ids_at(range(data.n_items)))
     if not len(known):
         raise DataError(f"{source} has no item that the model knows; ids are compared as text")
@@ -70,14 +119,33 @@ def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> tuple[
             f" {shown(unknown)}",
             err=True,
         )
-    inside = set(unknown)
-    kept = [i for i, id_ in enumerate(data.items.ids_at(range(data.n_items))) if id_ not in inside]
-    matrix = data.take_items(np.array(kept, dtype=np.int64)).matrix.tocoo()
-    rows, columns = matrix.coords
+    there = data.take_items(data.items.indices_of(bundle.items.ids_at(known)))
+    asking = np.diff(there.matrix.indptr) > 0
+    left_out = data.users.ids_at(np.flatnonzero(~asking))
+    if left_out:
+        click.echo(
+            f"warning: {len(left_out)} people of {source} have no item that the model knows and"
+            f" get nothing: {shown(left_out)}",
+            err=True,
+        )
+    there = there.take_users(np.flatnonzero(asking))
+    rows, columns = there.matrix.tocoo().coords
     mapped = csr_array(
-        (matrix.data, (rows, known[columns])), shape=(data.n_users, len(bundle.items))
+        (there.matrix.data, (rows, known[columns])), shape=(there.n_users, len(bundle.items))
     )
-    return Histories(mapped), data.users
+    return People(Histories(mapped), there.users, tuple(left_out))
+
+
+def _as_at_training(bundle: Bundle, config: RunConfig) -> RunConfig:
+    """`config` with what is not given taken from the reading of the training data."""
+    stored = bundle.provenance.get("read", {})
+    kept = {name: stored[name] for name in _FORMAT if name in stored and name not in config.read}
+    if config.read.get("rating_col") == "":  # the file has no ratings, so no minimum either
+        kept.pop("min_rating", None)
+    if kept:
+        said = ", ".join(f"{name}={value!r}" for name, value in kept.items())
+        click.echo(f"note: read as the training data was, {said}; options say otherwise", err=True)
+    return replace(config, read={**kept, **config.read})
 
 
 def items_of(bundle: Bundle, path: Path | None) -> np.ndarray | None:

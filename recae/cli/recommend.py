@@ -59,6 +59,8 @@ def command(
 
     Lists go to a file (-o), a row an item: user_id, item_id, score, rank. A list is shorter than k
     where fewer items are left, and never holds an item of the history unless --include-seen.
+    --interactions reads FILE as the training data was read, where options do not say otherwise;
+    people of whom the model knows no item get no list and are named on stderr.
     """
     given = [
         name
@@ -92,10 +94,12 @@ def command(
         items_of(bundle, exclude),
         bundle.version,
     )
-    if interactions is not None:
-        histories, people = people_of(bundle, interactions, options)
-    else:
-        histories, people = stored_people(bundle, wanted_users(users, one))
+    asking = (
+        stored_people(bundle, wanted_users(users, one))
+        if interactions is None
+        else people_of(bundle, interactions, options)
+    )
+    histories, people = asking.histories, asking.ids
     if shard is not None:
         part = _shard(shard, len(people))
         histories = histories.take(part)
@@ -118,10 +122,11 @@ def command(
         "users": done.users,
         "rows": done.rows,
         "short_lists": done.short,
+        **asking.to_json(),
     }
     text = (
         f"wrote {target}: {done.users} people, {done.rows} rows,"
-        f" {done.short} lists shorter than {k}"
+        f" {done.short} lists shorter than {k}{asking}"
     )
     show(result, text, as_json=as_json)
 
