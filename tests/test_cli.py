@@ -129,6 +129,40 @@ def test_a_requirement_that_is_not_met_exits_with_8(run, small: Path) -> None:
     assert "no model beats popular" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models", "popular,ease", "--require-beat", "als"], "no model 'als' is compared"),
+        (["--models", "popular,eease"], "there is no model 'eease'"),
+        (["--models", "popular,ease,popular"], "'popular' is compared twice"),
+        (["--models", ","], "no model is named"),
+        (["--models", "popular,ease", "--set", "ease.l3=5"], "EASEConfig has no l3"),
+        (["--models", "popular,ease", "--set", "ease.l2=-1"], "l2 is -1"),
+        (["--models", "popular,ease", "--set", "ease.l2=x"], "l2 is 'x'"),
+        (
+            ["--models", "popular,ease", "--metrics", "coverage@10", "--require-beat", "popular"],
+            "coverage@10 decides no comparison",
+        ),
+        (["--models", "popular", "--metrics", ","], "no metric is named"),
+        (
+            ["--models", "popular,mult-vae", "--set", "mult-vae.validation_metric=gini@10"],
+            "validation_metric is 'gini@10'",
+        ),
+        (
+            ["--models", "popular,mult-dae", "--set", "mult-dae.validation_metric=ndgc@10"],
+            "'ndgc@10' is unknown",
+        ),
+    ],
+)
+def test_compare_refuses_before_anything_is_fitted(
+    run, small: Path, options: list[str], message: str
+) -> None:
+    code, out, err = run("compare", small, *options)
+    assert (code, out) == (2, ""), err
+    assert message in err
+    assert "done: " not in err
+
+
 def test_the_same_split_again_gives_the_same_model(run, small: Path, tmp_path: Path) -> None:
     hashes = []
     for name in ("a", "b"):
@@ -166,6 +200,45 @@ def test_settings_files_flags_and_their_order(run, small: Path, tmp_path: Path) 
     code, _, err = run("train", small, "-o", tmp_path / "n", "--set", "speed=4")
     assert code == 2
     assert "there is no setting 'speed'" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[read]\nmin_rating = "x"', "read: min_rating is 'x': input should be a valid number"),
+        ('[read]\nmin_rating = "4"', "read: min_rating is '4'; float is accepted"),
+        ("[read]\nmin_rating = [4]", "read: min_rating is [4]"),
+        ("[read]\nsep = 5", "read: sep is 5: input should be a valid string"),
+        ("[read]\nheader = 5", "read: header is 5: input should be a valid boolean"),
+        ("[read]\nmin_user = true", "read: min_user is True; int is accepted"),
+        ("[read]\nmin_user = 1.5", "read: min_user is 1.5"),
+        ("[read]\nmax_bad_rows = -1", "read: max_bad_rows is -1"),
+        ("[read]\nmin_item = {a = 1}", "read: min_item is {'a': 1}"),
+        ("[read]\nheard = 1", "read: ReadOptions has no heard"),
+        ('[split]\nheld_out_users = "ten"', "split: held_out_users is 'ten'"),
+        ("[split]\nrng = 1.5", "split: rng is 1.5"),
+        ("[split]\ntarget_fraction = 2.0", "split: target_fraction is 2.0"),
+        ('[mult-vae]\nhidden = "x"', "mult-vae: hidden is 'x'"),
+        ("[mult-vae]\nlatent_dim = true", "mult-vae: latent_dim is True"),
+        ("[als]\nfactors = 0.5", "als: factors is 0.5"),  # not the model that is trained
+        ("seed = 1.5", "seed is 1.5"),
+        ("metrics = 5", "metrics is 5"),
+        ("metrics = []", "no metric is named"),
+        ("protocol = 5", "unknown protocol 5"),
+        ("protocol = []", "unknown protocol []"),
+        ("model = []", "there is no model []"),
+        ("read = 5", "read is 5; a table is expected"),
+    ],
+)
+def test_wrong_types_in_a_config_file_are_refused_by_name(
+    run, small: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    code, out, err = run(
+        "train", small, "-o", tmp_path / "m", "--config", tmp_path / "run.toml", "--dry-run"
+    )
+    assert (code, out) == (2, ""), err
+    assert message in err.splitlines()[-1]
 
 
 def test_people_who_are_not_in_the_model(run, model: Path, tmp_path: Path) -> None:
@@ -353,6 +426,21 @@ def test_wrong_uses_are_one_line_and_a_code(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("flag", ["--per-user", "--html"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "an empty name"), ("no/such/file", "no directory to lie in"), (".", "is a directory")],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    run, model: Path, small: Path, flag: str, name: str, message: str
+) -> None:
+    code, out, err = run("evaluate", model, small, flag, name)
+    assert (code, out) == (2, ""), err
+    assert flag in err
+    assert message in err
+    assert "read " not in err
+
+
 def test_inspect_proves_the_older_versions_too(run, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
     for l2 in (4, 5):
@@ -386,7 +474,7 @@ def test_wrong_metrics_are_refused_before_the_training(run, small: Path, tmp_pat
     assert "epoch" not in err
     code, _, err = run("train", small, "-o", tmp_path / "m", "--epochs", 0)
     assert code == 2
-    assert err.splitlines()[-1] == "recae: error: epochs is 0; at least 1 is accepted"
+    assert err.splitlines()[-1] == "recae: error: mult-vae: epochs is 0; at least 1 is accepted"
 
 
 def test_resuming_with_another_exam_is_refused(run, small: Path, tmp_path: Path) -> None:

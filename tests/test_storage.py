@@ -62,6 +62,12 @@ def test_a_write_is_whole_hashed_and_readable_by_others(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "b"]
 
 
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="names no file"):
+        storage.write_atomic(path, b"x")
+
+
 def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     storage.write_json(tmp_path / "a.json", {"b": "é", "a": [1, 2.5, None]})
     text = (tmp_path / "a.json").read_text("utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from recae.cli import progress
-from recae.cli.output import show, write_text
+from recae.cli.output import NewFile, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.experiment import compare, data_summary, make_split, run_summary
 from recae.experiment.report import ready_for_html
@@ -19,8 +19,8 @@ from recae.experiment.report import ready_for_html
 @click.option("--models", default="popular,ease,mult-dae,mult-vae", help="Names, comma-separated.")
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Training seeds of each model.")
 @click.option("--require-beat", metavar="NAME", help="Exit with 8 unless a model beats this one.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Also write the JSON here.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a report, one HTML file.")
+@click.option("-o", "--out", type=NewFile(), help="Also write the JSON here.")
+@click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
 @reading_options
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -49,6 +49,7 @@ def command(
             config=config,
             seeds=seeds,
             data=data_summary(data),
+            require_beat=require_beat,
         )
     made_by = ["recae", *sys.argv[1:]]
     result = table.to_json() | {"command": made_by, "run": run_summary()}

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from recae.cli.output import show
+from recae.cli.output import NewFile, show
 from recae.cli.people import people_of, stored_people, wanted_users
 from recae.cli.reading import column_options
 from recae.serving import load_bundle
@@ -17,9 +17,7 @@ from recae.serving.embed import write_codes, write_item_vectors
 @click.option("--users", metavar="FILE|all", help="File with an id a line, or all stored users.")
 @click.option("--interactions", metavar="FILE", help="People, with their histories, from a file.")
 @click.option("--items", is_flag=True, help="Vectors of all items instead of people.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write."
-)
+@click.option("-o", "--out", type=NewFile(), required=True, help="Parquet file to write.")
 @column_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(

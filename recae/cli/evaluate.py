@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from recae.cli.output import show
+from recae.cli.output import NewFile, show
 from recae.evaluation import write_per_user
 from recae.experiment import evaluate_stored
 from recae.experiment.report import ready_for_html
@@ -19,8 +19,8 @@ from recae.experiment.stored import stored_table
 @click.option("--metrics", help="Names, comma-separated; those of the training when not given.")
 @click.option("--part", type=click.Choice(["test", "validation"]), default="test")
 @click.option("--by", multiple=True, help="Also by segment: history, popularity.")
-@click.option("--per-user", type=click.Path(path_type=Path), help="Write each user's figures.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a report, one HTML file.")
+@click.option("--per-user", type=NewFile(), help="Write each user's figures.")
+@click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     directory: Path,

@@ -1,12 +1,35 @@
 """Results: JSON or text on stdout, files whole or not at all."""
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any, final
 
 import click
 
 from recae.storage import write_atomic
+
+
+@final
+class NewFile(click.Path):
+    """A file to write, refused before any work where it could not be written in the end."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, allow_dash=True, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # click's signature
+        """Path of the file; ``-`` is allowed."""
+        if value == "":
+            self.fail("an empty name is no file", param, ctx)
+        if not Path(value).absolute().parent.is_dir():
+            self.fail(f"{value!s} has no directory to lie in; make it first", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def show(value: object, text: str, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from recae.cli.output import NewFile
 from recae.data.interactions import Interactions
 from recae.data.readers import read_interactions
 from recae.experiment import RunConfig, load_config
@@ -43,9 +44,9 @@ def reading_options(command: Command) -> Command:
     command = click.option(
         "--items", type=click.Path(path_type=Path), help="File with item_id, title, ..."
     )(command)
-    return click.option(
-        "--rejects", type=click.Path(path_type=Path), help="Write refused rows to this file."
-    )(command)
+    return click.option("--rejects", type=NewFile(), help="Write refused rows to this file.")(
+        command
+    )
 
 
 def run_options(command: Command) -> Command:

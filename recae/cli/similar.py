@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from recae.cli.output import show
+from recae.cli.output import NewFile, show
 from recae.cli.people import lines_of
 from recae.serving import RecommendationService, load_bundle
 from recae.serving.lists import FORMATS, Format, format_of
@@ -22,7 +22,7 @@ from recae.serving.similar import stream_similar, write_similar
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file; - is stdout.")
+@click.option("-o", "--out", type=NewFile(), help="The file; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list (or the counts) as JSON.")
 def command(
     directory: Path,

@@ -19,6 +19,7 @@ from recae.evaluation import (
     evaluate,
     parse_metric,
 )
+from recae.evaluation.names import parse_metrics
 from recae.experiment.config import RunConfig
 from recae.experiment.details import SEGMENTS, Details, detailed, training_of, with_detail
 from recae.experiment.run import config_of, make_model, train_counts
@@ -176,14 +177,16 @@ class ComparisonTable:
         ------
         RequirementError
             If no model beats `name` by the first metric, significantly after Holm.
+        ConfigError
+            If `name` was not compared, or the first metric has no value for each user.
         """
-        entry = self[name]
+        metric = self.metrics[0]
+        _check_question(name, self.names(), metric)
         beaten = [d for d in self.differences().differences if d.worse == name and d.significant]
         if not beaten:
-            metric = self.metrics[0]
+            mean = self[name].summary(metric)["mean"]
             raise RequirementError(
-                f"no model beats {name}, whose {metric} is {entry.summary(metric)['mean']:.4f},"
-                " beyond chance"
+                f"no model beats {name}, whose {metric} is {mean:.4f}, beyond chance"
             )
 
 
@@ -202,6 +205,7 @@ def compare(
     config: RunConfig | None = None,
     seeds: int = 1,
     data: Mapping[str, object] | None = None,
+    require_beat: str | None = None,
 ) -> ComparisonTable:
     """Fit what is not fitted, and judge all models on the test part of `split`.
 
@@ -220,46 +224,65 @@ def compare(
         Training seeds of each model given by name that has one.
     data
         Summary of the data, copied into the result.
+    require_beat
+        Model that `ComparisonTable.require_beat` will be asked about: a question that has no answer
+        is refused here.
 
     Raises
     ------
     ConfigError
-        If the split has no test part, a name occurs twice or `seeds` is below 1.
+        Before anything is fitted: if the split has no test part, a name, option or metric is not
+        accepted, there is no model or one is there twice, `seeds` is below 1, or `require_beat` is
+        not compared or the first metric has no value for each user.
     """
     if split.test is None:
         raise ConfigError(f"protocol {split.protocol!r} has no test part to compare on")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; at least 1 is accepted")
-    config = config or RunConfig()
-    entries: list[Entry] = []
-    for model in models:
-        entry = _entry(model, split, tuple(metrics), config, seeds)
-        if entry.name in {e.name for e in entries}:
-            raise ConfigError(f"model {entry.name!r} is compared twice")
-        entries.append(entry)
-        logger.info("compared", extra={"entry": entry.name})
+    metrics = [metric.name for metric in parse_metrics(metrics)]
     first = metrics[0]
+    runs = [_runs(model, config or RunConfig(), seeds) for model in models]
+    names = [run[0].name for run in runs]
+    if not names:
+        raise ConfigError("no model is named; at least one is needed")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"model {name!r} is compared twice")
+    if require_beat is not None:
+        _check_question(require_beat, names, first)
+    entries: list[Entry] = []
+    while runs:  # a model that is judged is let go before the next is fitted
+        entries.append(_entry(runs.pop(0), split, tuple(metrics)))
+        logger.info("compared", extra={"entry": entries[-1].name})
     entries.sort(key=lambda e: -(e.summary(first)["mean"] or 0.0))
     return ComparisonTable(tuple(entries), tuple(metrics), split, data or {})
 
 
-def _entry(
-    model: Recommender | str,
-    split: Split,
-    metrics: tuple[str, ...],
-    config: RunConfig,
-    seeds: int,
-) -> Entry:
+def _check_question(name: str, names: Sequence[str], metric: str) -> None:
+    """Refuse to ask whether a model beats `name` where that has no answer."""
+    if name not in names:
+        raise ConfigError(f"no model {name!r} is compared; there are {', '.join(names)}")
+    if parse_metric(metric).about != "targets":
+        raise ConfigError(
+            f"{metric} decides no comparison of models; a first metric with a value for each user,"
+            " such as ndcg@100, is accepted"
+        )
+
+
+def _runs(model: Recommender | str, config: RunConfig, seeds: int) -> list[Recommender]:
+    """Return the model itself, or one for each seed where its name was given and it has one."""
+    if isinstance(model, Recommender):
+        return [model]
+    seeded = [make_model(model, config, seed=config.seed + i) for i in range(seeds)]
+    return seeded if hasattr(seeded[0].config, "rng") else seeded[:1]
+
+
+def _entry(candidates: list[Recommender], split: Split, metrics: tuple[str, ...]) -> Entry:
     assert split.test is not None
     popularity = train_counts(split.train)
     reports: list[Report] = []
     details: list[Details] = []
     seconds: list[float] = []
-    if isinstance(model, Recommender):
-        candidates = [model]
-    else:
-        seeded = [make_model(model, config, seed=config.seed + i) for i in range(seeds)]
-        candidates = seeded if hasattr(seeded[0].config, "rng") else seeded[:1]
     for candidate in candidates:
         if not _is_fitted(candidate):
             started = time.monotonic()

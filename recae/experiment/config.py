@@ -2,15 +2,17 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from recae.data.protocols import PROTOCOLS
 from recae.data.readers import ReadOptions
 from recae.errors import ConfigError
-from recae.evaluation import DEFAULT_METRICS, parse_metric
-from recae.models.registry import MODELS
+from recae.evaluation import DEFAULT_METRICS
+from recae.evaluation.names import parse_metrics
+from recae.models.options import configured
+from recae.models.registry import MODELS, config_class
 
 
 @final
@@ -102,7 +104,7 @@ def _checked(values: dict[str, Any]) -> RunConfig:
         if not isinstance(values[name], dict):
             raise ConfigError(f"{name} is {values[name]!r}; a table is expected")
     protocol = values.get("protocol", "strong")
-    if protocol not in PROTOCOLS:
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     if (
         not isinstance(values.get("model", ""), str)
@@ -112,32 +114,48 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     seed = values.get("seed", 42)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed is {seed!r}; 0 or above is accepted")
-    for table, kind in (("read", ReadOptions), ("split", PROTOCOLS[protocol])):
-        _check_names(table, values.get(table, {}), kind)
+    given = {
+        table: _checked_table(table, values[table], kind)
+        for table, kind in (
+            *(("read", ReadOptions), ("split", PROTOCOLS[protocol])),
+            *((name, config_class(name)) for name in MODELS if name in values),
+        )
+        if table in values
+    }
     metrics = values.get("metrics", DEFAULT_METRICS)
     if isinstance(metrics, str):
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
     if not isinstance(metrics, list | tuple) or not all(isinstance(m, str) for m in metrics):
         raise ConfigError(f"metrics is {metrics!r}; a list of names is expected")
-    for name in metrics:
-        parse_metric(name)
+    parse_metrics(metrics)
     return RunConfig(
         model=values.get("model", "mult-vae"),
         protocol=protocol,
         seed=seed,
         metrics=tuple(metrics),
-        read=values.get("read", {}),
-        split=values.get("split", {}),
-        models={name: values[name] for name in MODELS if name in values},
+        read=given.get("read", {}),
+        split=given.get("split", {}),
+        models={name: given[name] for name in MODELS if name in given},
     )
 
 
-def _check_names(table: str, given: Mapping[str, Any], kind: type[Any]) -> None:
-    assert is_dataclass(kind)
-    known = [option.name for option in fields(kind)]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ConfigError(f"{table} has no option {unknown[0]!r}; it accepts {', '.join(known)}")
+def _checked_table(table: str, given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """`given`, whose names and values are accepted as options of `kind`.
+
+    Raises
+    ------
+    ConfigError
+        If a name or value is not.
+    """
+    try:
+        made = configured(kind, None, given)
+    except ConfigError as error:
+        raise ConfigError(f"{table}: {error}") from error
+    for name, value in given.items():
+        wanted = type(getattr(made, name))
+        if isinstance(value, bool | str) and wanted is not type(value):  # "4" is no number in TOML
+            raise ConfigError(f"{table}: {name} is {value!r}; {wanted.__name__} is accepted")
+    return given
 
 
 def _toml_file(path: Path) -> dict[str, Any]:

@@ -237,7 +237,7 @@ def time_steps(split: Split, config: RunConfig) -> Timing | None:
     batch_size = planned_batch_size(model.config, len(users))
     drawn = np.random.default_rng(0).permutation(users)[: _TIMED_STEPS * batch_size]
     short = replace(model.config, epochs=2, batch_size=batch_size, patience=None)
-    timed = type(model)(short)  # type: ignore[call-arg]  # every final model takes its config
+    timed = type(model)(short)
     started = time.monotonic()
     timed.fit(split.train.take_users(drawn))
     between_s = time.monotonic() - started - sum(r.seconds for r in timed.training_log)

@@ -14,8 +14,8 @@ from torch import nn
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError
-from recae.evaluation import evaluate
+from recae.errors import BundleError, ConfigError
+from recae.evaluation import evaluate, parse_metric
 from recae.evaluation.evaluator import fingerprint
 from recae.models.tower import ExactTower
 from recae.networks.batch import SparseBatch
@@ -37,12 +37,23 @@ class Autoencoder(Recommender):
     ----------
     training_log
         A record an epoch of the last `fit`; empty for a loaded model.
+
+    Raises
+    ------
+    ConfigError
+        If the validation metric is unknown, or more of it is not better.
     """
 
     config: TrainingConfig
     training_log: tuple[EpochRecord, ...]
 
-    def __init__(self) -> None:
+    def __init__(self, config: TrainingConfig) -> None:
+        if parse_metric(config.validation_metric).about != "targets":
+            raise ConfigError(
+                f"validation_metric is {config.validation_metric!r}; one about what was held out,"
+                " such as ndcg@100, is accepted: more of it is better"
+            )
+        self.config = config
         self._network: nn.Module | None = None
         self._tower: ExactTower | None = None
         self.training_log = ()
@@ -97,6 +108,7 @@ class Autoencoder(Recommender):
         if validation is not None:
 
             def validate() -> float:
+                self._tower = None  # two at once would be twice its memory
                 self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
                 report = evaluate(self, validation, metrics=(config.validation_metric,))
                 return report[config.validation_metric].mean
@@ -178,7 +190,7 @@ class Autoencoder(Recommender):
     @classmethod
     def from_arrays(cls: type[A], config: Any, arrays: Mapping[str, np.ndarray]) -> A:
         """Fitted model with given weights; see `Recommender.from_arrays`."""
-        model = cls(config)  # type: ignore[call-arg]  # every final model takes its config
+        model = cls(config)
         if "output.bias" not in arrays:
             raise BundleError("the weights have no array output.bias")
         n_items = len(arrays["output.bias"])

@@ -139,8 +139,7 @@ class MultDAE(Autoencoder):
     config: MultDAEConfig
 
     def __init__(self, config: MultDAEConfig | None = None, **options: object) -> None:
-        super().__init__()
-        self.config = configured(MultDAEConfig, config, options)
+        super().__init__(configured(MultDAEConfig, config, options))
 
     def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultDAENetwork:
         return MultDAENetwork(
@@ -172,8 +171,7 @@ class MultVAE(Autoencoder):
     config: MultVAEConfig
 
     def __init__(self, config: MultVAEConfig | None = None, **options: object) -> None:
-        super().__init__()
-        self.config = configured(MultVAEConfig, config, options)
+        super().__init__(configured(MultVAEConfig, config, options))
 
     def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultVAENetwork:
         return MultVAENetwork(

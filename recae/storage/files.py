@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from recae.errors import BusyError
+from recae.errors import BusyError, ConfigError
 from recae.storage.disk_errors import disk_errors
 
 
@@ -93,12 +93,16 @@ def atomic_file(path: str | Path, *, mode: int = 0o644) -> Iterator[HashingFile]
 
     Raises
     ------
+    ConfigError
+        If `path` names no file.
     ResourceError
         If the disk refuses; nothing is left behind then.
     BusyError
         If another process is writing the same file.
     """
     path = Path(path)
+    if not path.name:
+        raise ConfigError(f"the path {str(path)!r} names no file")
     partial = path.with_name(partial_name(path.name))
     with disk_errors(path):
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)

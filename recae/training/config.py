@@ -27,7 +27,7 @@ class TrainingConfig:
         Decay a step of an exponential moving average of the weights, used instead of them for
         validation and at the end; None uses the weights themselves, as the papers do.
     validation_metric
-        What decides on the best epoch.
+        What decides on the best epoch: a metric about what was held out.
     device
         ``"auto"`` is the first CUDA device when there is one, else the CPU.
     precision
