@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test slow wheel-test bench-peers report clean
+.PHONY: help install demo check test slow wheel-test bench-peers report table-gowalla table-ml1m table-infinite-ae clean
 
 help:
 	@echo "make demo        the whole chain on the sample data"
@@ -13,6 +13,8 @@ help:
 	@echo "make slow        the slow tests and the notebooks; RECAE_DATASETS names the real data sets"
 	@echo "make wheel-test  build the wheel and test it without the sources"
 	@echo "make report      a report of the sample, and pictures of it where there is Chromium"
+	@echo "make table-gowalla, table-ml1m, table-infinite-ae"
+	@echo "                 the rows of docs/results.md that are missing (hours); needs RECAE_DATASETS"
 	@echo "make clean       remove what these commands made"
 
 install: $(VENV)/.installed
@@ -51,6 +53,9 @@ report: install
 		--models popular,item-knn,ease,mult-vae --metrics ndcg@100,recall@20,recall@50 \
 		--set mult-vae.epochs=20 --html out/report/report.html
 	$(if $(CHROMIUM),benchmarks/screenshots.sh $(CHROMIUM) out/report/report.html,@echo "no Chromium: no pictures")
+
+table-gowalla table-ml1m table-infinite-ae: install
+	$(BIN)/python benchmarks/tables/run.py $(subst -,_,$(@:table-%=%))
 
 clean:
 	rm -rf $(VENV) dist build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache

@@ -450,3 +450,24 @@ def test_no_test_part_is_said_before_the_first_trial(run, file: Path) -> None:
     assert (code, out) == (2, "")
     assert "has no test part" in err
     assert "1/20" not in err
+
+
+def test_trials_can_be_judged_on_some_of_the_validation_users(data: Interactions) -> None:
+    every = prepare(data, RunConfig()).validation
+    some = prepare(data, RunConfig(), validation_users=4).validation
+    assert len(some) == 4
+    assert set(some.users.to_arrow().to_pylist()) <= set(every.users.to_arrow().to_pylist())
+    assert np.diff(some.target.indptr).min() > 0
+    for row, user in enumerate(some.users.to_arrow().to_pylist()):
+        there = every.users.to_arrow().to_pylist().index(user)
+        for mine, theirs in (
+            (some.target, every.target),
+            (some.fold_in.matrix, every.fold_in.matrix),
+        ):
+            assert (mine[[row]] != theirs[[there]]).nnz == 0
+    again = prepare(data, RunConfig(), validation_users=4).validation
+    other = prepare(data, RunConfig(seed=1), validation_users=4).validation
+    assert again.users == some.users != other.users
+    assert len(prepare(data, RunConfig(), validation_users=999).validation) == len(every)
+    with pytest.raises(ConfigError, match="validation_users is 0; at least 1"):
+        prepare(data, RunConfig(), validation_users=0)

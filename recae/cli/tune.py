@@ -37,6 +37,11 @@ from recae.storage import directory_lock
     show_default=True,
     help="Mean over so many hold-out draws of the same validation users.",
 )
+@click.option(
+    "--validation-users",
+    type=click.IntRange(1),
+    help="Judge trials on so many of the validation users; all when not given.",
+)
 @click.option("--test", "judge", is_flag=True, help="Judge the winner once on the test part.")
 @click.option(
     "-o",
@@ -54,6 +59,7 @@ def command(
     timeout: float | None,
     storage: str | None,
     validation_draws: int,
+    validation_users: int | None,
     judge: bool,
     out: Path | None,
     as_json: bool,
@@ -69,7 +75,7 @@ def command(
     optuna_package().logging.set_verbosity(optuna_package().logging.WARNING)
     config = resolve(options)
     data = read(source, config, options)
-    material = prepare(data, config)
+    material = prepare(data, config, validation_users=validation_users)
     if judge and not material.has_test:
         raise ConfigError(f"--test: protocol {config.protocol!r} has no test part")
     with _held(out):

@@ -73,6 +73,17 @@ class HeldOut:
         """Number of items."""
         return self.fold_in.n_items
 
+    def take(self, rows: Int64[np.ndarray, " n"]) -> "HeldOut":
+        """Return the users of `rows`, in that order."""
+        assert self.unreachable is not None
+        return HeldOut(
+            fold_in=self.fold_in.take(rows),
+            target=Histories(self.target).take(rows).matrix,
+            users=self.users.take(rows),
+            exclude=None if self.exclude is None else self.exclude.take(rows),
+            unreachable=self.unreachable[rows],
+        )
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)

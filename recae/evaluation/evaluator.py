@@ -195,18 +195,9 @@ def _check(
 
 
 def _batches(held_out: HeldOut, batch_size: int) -> Iterator[tuple[slice, HeldOut]]:
-    targets = Histories(held_out.target)
     for start in range(0, len(held_out), batch_size):
         rows = slice(start, min(start + batch_size, len(held_out)))
-        yield (
-            rows,
-            HeldOut(
-                fold_in=held_out.fold_in.take(rows),
-                target=targets.take(rows).matrix,
-                users=held_out.users.take(np.arange(rows.start, rows.stop)),
-                exclude=None if held_out.exclude is None else held_out.exclude.take(rows),
-            ),
-        )
+        yield rows, held_out.take(np.arange(rows.start, rows.stop))
 
 
 def _depth(wanted: Sequence[Metric], part: HeldOut) -> int:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
 
@@ -65,6 +65,28 @@ class Entry:
             out["seed_sd"] = float(means.std(ddof=1))
             out["seeds"] = len(figures)
         return out
+
+    def over_seeds(self) -> Report:
+        """Return one report with each user's values averaged over the seeds.
+
+        Figures of the catalogue, which are no means over users, are those of the first seed.
+        """
+        first = self.reports[0]
+        vectors = {
+            metric: np.mean([report.per_user[metric] for report in self.reports], axis=0)
+            for metric in first.per_user
+        }
+        return replace(first, per_user=vectors)
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """95 % bootstrap interval over users, each user's value averaged over seeds.
+
+        None for a figure that is no mean over users, or where no user has a value.
+        """
+        first = self.reports[0]
+        if metric not in first.per_user or not first[metric].n:
+            return None
+        return self.over_seeds().interval(metric)
 
 
 @final

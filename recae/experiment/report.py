@@ -3,7 +3,6 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +97,7 @@ def headline(table: ComparisonTable) -> str:
         return f"No user has a value of {metric}, so there is nothing to tell models apart by."
     users = best.reports[0][metric].n
     if len(table.entries) == 1:
-        between = _between(_interval(best, metric))
+        between = _between(best.interval(metric))
         return f"{best.name} reaches {metric} {mean:.4f}{between} on {users} {table.part} users."
     found = table.differences().differences
     second = table.entries[1]
@@ -151,7 +150,7 @@ def markdown(table: ComparisonTable) -> str:
 def _row(entry: Entry, metrics: Sequence[str]) -> dict[str, object]:
     """One line of the table of results."""
     cells = [
-        {"name": metric, **entry.summary(metric), "interval": _interval(entry, metric)}
+        {"name": metric, **entry.summary(metric), "interval": entry.interval(metric)}
         for metric in metrics
     ]
     first = entry.reports[0]
@@ -161,15 +160,6 @@ def _row(entry: Entry, metrics: Sequence[str]) -> dict[str, object]:
         "skipped": first.n_skipped,
         "tied": {k: n for k, n in first.tied.items() if n},
     }
-
-
-def _interval(entry: Entry, metric: str) -> tuple[float, float] | None:
-    """95 % bootstrap interval over users, each user's value averaged over seeds."""
-    first = entry.reports[0]
-    if metric not in first.per_user or not first[metric].n:
-        return None
-    over_seeds = np.mean([report.per_user[metric] for report in entry.reports], axis=0)
-    return replace(first, per_user={metric: over_seeds}).interval(metric)
 
 
 def _matrix(table: ComparisonTable) -> list[list[dict[str, object] | None]]:

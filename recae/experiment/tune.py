@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, final
 
+import numpy as np
+
 from recae.data.interactions import Interactions
 from recae.data.protocols import PROTOCOLS
+from recae.data.protocols.drawing import id_order
 from recae.data.protocols.redraw import redraw
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, DivergedError
@@ -48,7 +51,9 @@ class Material:
     has_test: bool
 
 
-def prepare(data: Interactions, config: RunConfig) -> Material:
+def prepare(
+    data: Interactions, config: RunConfig, *, validation_users: int | None = None
+) -> Material:
     """Parts of `data` to tune on.
 
     Where the protocol's validation part is cut out of the training part by its option
@@ -56,10 +61,20 @@ def prepare(data: Interactions, config: RunConfig) -> Material:
     training interactions is cut out unless the option says otherwise, and the winner is fitted
     without the cut.
 
+    Parameters
+    ----------
+    data
+        All of it; what is taken away for the test part is not looked at.
+    config
+        The run that will fit the winner.
+    validation_users
+        Judge trials on so many users, drawn with the seed of the run among those of the validation
+        part that have a target. None judges them on all.
+
     Raises
     ------
     ConfigError
-        If the protocol has no validation part.
+        If the protocol has no validation part, or `validation_users` is below 1.
     DataError
         If nobody has anything to be judged on.
     """
@@ -82,7 +97,20 @@ def prepare(data: Interactions, config: RunConfig) -> Material:
         )
     if not split.validation.target.nnz:
         raise DataError("no validation user has a target to be judged on")
-    return Material(split.train, split.validation, final, cut, split.test is not None)
+    validation = _some(split.validation, validation_users, config.seed)
+    return Material(split.train, validation, final, cut, split.test is not None)
+
+
+def _some(held_out: HeldOut, n_users: int | None, seed: int) -> HeldOut:
+    """Return `n_users` of those who have a target, drawn by id and seed."""
+    if n_users is None:
+        return held_out
+    if n_users < 1:
+        raise ConfigError(f"validation_users is {n_users}; at least 1 is accepted")
+    by_id = id_order(held_out.users)
+    asked = by_id[np.diff(held_out.target.indptr)[by_id] > 0]
+    drawn = np.random.default_rng(seed).permutation(asked)[:n_users]
+    return held_out.take(np.sort(drawn))
 
 
 @final
