@@ -89,10 +89,10 @@ def test_terms_follow_the_config() -> None:
 def test_ease_is_solved_for_the_fewer_of_users_and_items() -> None:
     by_items = named(needs(EASEConfig(), replace(SHAPE, n_users=9000)).memory)
     assert by_items["item table/always"] == 8 * 5000**2
-    assert by_items["co-occurrences/step"] == 16 * 5000**2
+    assert by_items["rounding/step"] == 4 * 5000**2
     by_users = named(needs(EASEConfig(), SHAPE).memory)
     assert by_users["item table/always"] == 4 * 5000**2
-    assert by_users["user table/step"] == 8 * 1000**2
+    assert by_users["user table/step"] == 8 * 1000**2 // 2
 
 
 def test_every_model_has_an_estimate(data) -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from recae.errors import DataError
+from recae.models.ease import item_weights, item_weights_dual
 from recae.models.spd import spd_inverse
 
 
@@ -43,3 +45,15 @@ def test_what_is_not_positive_definite_is_refused(lapack_up_to: int) -> None:
     matrix[7, 7] = -1.0
     with pytest.raises(DataError, match="not positive definite"):
         spd_inverse(matrix, block=4, lapack_up_to=lapack_up_to)
+
+
+@pytest.mark.parametrize("block", [7, 16, 64])
+def test_both_dimensions_of_ease_give_one_table(block: int) -> None:
+    rng = np.random.default_rng(3)
+    dense = (rng.random((41, 60)) < 0.15).astype(np.float32)
+    inverse = np.linalg.inv(dense.T.astype(np.float64) @ dense + 3.0 * np.eye(60))
+    expected = -inverse / inverse.diagonal()[None, :]  # Steck 2019, eq. 8
+    np.fill_diagonal(expected, 0.0)
+    x = csr_array(dense)
+    np.testing.assert_allclose(item_weights(x, 3.0), expected, atol=1e-12)
+    np.testing.assert_allclose(item_weights_dual(x, 3.0, block=block), expected, atol=1e-6)

@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 
 from recae.models.ease import EASEConfig
 from recae.models.mult_vae import MultDAEConfig, MultVAEConfig
+from recae.models.spd import BLOCK
 from recae.ranking.propose import MAX_CELLS
 from recae.training.config import TrainingConfig, planned_batch_size
 from recae.training.device import resolve_device, resolve_precision
@@ -237,13 +238,12 @@ def _ease(shape: TrainingShape, rows: Term) -> Needs:
     by_users = shape.n_users < shape.n_items
     item_number = _FLOAT if by_users else number
     size = f"{shape.n_items} x {shape.n_items}"
-    terms = [
-        rows,
-        Term("item table", item_number * cells, f"{size}, {item_number} bytes each"),
-        Term("co-occurrences", 16 * unknowns**2, "sparse: at most 16 bytes a cell", "step"),
-        Term("rounding", 16 * cells, "the table twice in float64", "validation"),
-    ]
+    terms = [rows, Term("item table", item_number * cells, f"{size}, {item_number} bytes each")]
     if by_users:
-        what = f"{unknowns} x {unknowns}, {number} bytes each"
-        terms.append(Term("user table", number * unknowns**2, what, "step"))
+        what = f"half of {unknowns} x {unknowns}, {number} bytes each"
+        terms.append(Term("user table", number * unknowns**2 // 2, what, "step"))
+        block = 6 * _FLOAT * min(BLOCK, unknowns) * shape.n_items
+        terms.append(Term("blocks", block, "rows of the item table, six times", "step"))
+    elif item_number != _FLOAT:
+        terms.append(Term("rounding", _FLOAT * cells, "the table in float32", "step"))
     return Needs(cells, tuple(terms), disk_bytes=_FLOAT * cells)

@@ -16,7 +16,7 @@ from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError
 from recae.models.item_weights import ItemWeightScorer
 from recae.models.options import configured
-from recae.models.spd import spd_inverse
+from recae.models.spd import BLOCK, blocks_of, invert_panels, spd_inverse
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
 
@@ -80,12 +80,14 @@ class EASE(Recommender):
         x = csr_array(train.matrix, copy=True)
         x.data = np.ones_like(x.data)
         solve = item_weights if x.shape[1] <= x.shape[0] else item_weights_dual
-        self._keep(solve(x, self.config.l2))
+        weights = solve(x, self.config.l2)
+        self._keep(weights, overwrite=weights.dtype == np.float32)
         return self
 
-    def _keep(self, weights: Float[np.ndarray, "items items"]) -> None:
-        self._weights = weights_on_grid(torch.from_numpy(weights))
-        self._row_bounds = self._weights.abs().amax(dim=1).numpy()
+    def _keep(self, weights: Float[np.ndarray, "items items"], *, overwrite: bool = False) -> None:
+        table = torch.from_numpy(weights)
+        self._weights = weights_on_grid(table, out=table if overwrite else None)
+        self._row_bounds = torch.maximum(self._weights.amax(1), -self._weights.amin(1)).numpy()
 
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
@@ -118,7 +120,12 @@ class EASE(Recommender):
 
 def item_weights(x: csr_array, l2: float) -> Float[np.ndarray, "items items"]:
     """Table ``B`` of EASE by inverting ``X'X + l2 I`` (items x items)."""
-    gram = _dense(x.T.tocsr() @ x, l2)
+    n_items = int(x.shape[1])
+    dtype = np.float64 if n_items <= _FLOAT64_UP_TO else np.float32
+    gram = np.empty((n_items, n_items), dtype=dtype)
+    columns = x.T.tocsr()
+    for at in blocks_of(n_items):
+        gram[at, : at.stop] = _gram_rows(columns, at, l2, dtype)
     inverse = spd_inverse(gram)
     diagonal = inverse.diagonal().copy()
     inverse /= -diagonal[None, :]
@@ -126,29 +133,46 @@ def item_weights(x: csr_array, l2: float) -> Float[np.ndarray, "items items"]:
     return inverse
 
 
-def item_weights_dual(x: csr_array, l2: float) -> Float[np.ndarray, "items items"]:
-    """The same table by inverting ``X X' + l2 I`` (users x users).
+def item_weights_dual(
+    x: csr_array, l2: float, *, block: int = BLOCK
+) -> Float[np.ndarray, "items items"]:
+    """The same table by inverting ``K = X X' + l2 I`` (users x users).
 
-    ``B_ij = c_ij / (1 - c_jj)`` for ``i != j``, with ``C = X' K^-1 X``, made in blocks of columns.
+    ``B_ij = c_ij / (1 - c_jj)`` for ``i != j``, with ``C = X' K^-1 X``. Of ``K`` only the lower
+    triangle is held, with its diagonal halved it is ``L``: ``C = M + M'`` for ``M = X' L X``.
     """
-    n_items = int(x.shape[1])
-    inverse = spd_inverse(_dense(x @ x.T.tocsr(), l2))
-    columns = x.tocsc()
-    rows = x.T.tocsr()
-    weights = np.empty((n_items, n_items), dtype=np.float32)
-    for start in range(0, n_items, 1024):
-        block = slice(start, min(n_items, start + 1024))
-        # K^-1 is symmetric: (X_block' K^-1)' = K^-1 X_block, with the sparse factor on the left
-        solved = (columns[:, block].T.tocsr() @ inverse).T  # (users, block)
-        weights[:, block] = rows @ solved
+    n_users, n_items = x.shape
+    dtype = np.float64 if n_users <= _FLOAT64_UP_TO else np.float32
+    users = blocks_of(int(n_users), block)
+    triangle = [_gram_rows(x, at, l2, dtype) for at in users]
+    invert_panels([torch.from_numpy(panel) for panel in triangle])
+    weights = np.zeros((n_items, n_items), dtype=np.float32)
+    for at, panel in zip(users, triangle, strict=True):
+        panel[:, at] /= 2
+        halved = np.ascontiguousarray((x[: at.stop].T.tocsr() @ panel.T).T)  # (users, items)
+        own = x[at].tocsc()
+        for items in blocks_of(int(n_items), 4 * block):
+            weights[items] += own[:, items].T.tocsr() @ halved
+    del triangle
+    _add_transpose(weights)
     diagonal = weights.diagonal().copy()
     weights /= (1.0 - diagonal)[None, :]
     np.fill_diagonal(weights, 0.0)
     return weights
 
 
-def _dense(gram: csr_array, l2: float) -> Float[np.ndarray, "n n"]:
-    dtype = np.float64 if gram.shape[0] <= _FLOAT64_UP_TO else np.float32
-    dense = gram.astype(dtype).toarray()
-    dense[np.diag_indices_from(dense)] += l2
-    return dense
+def _gram_rows(x: csr_array, at: slice, l2: float, dtype: type) -> Float[np.ndarray, "rows stop"]:
+    """Rows `at` of ``x x' + l2 I`` up to the diagonal."""
+    rows: np.ndarray = (x[at] @ x[: at.stop].T.tocsr()).toarray().astype(dtype, copy=False)
+    rows[np.arange(len(rows)), np.arange(at.start, at.stop)] += l2
+    return rows
+
+
+def _add_transpose(matrix: Float[np.ndarray, "n n"]) -> None:
+    """Add the transpose of a square matrix to it, in place."""
+    blocks = blocks_of(len(matrix))
+    for number, rows in enumerate(blocks):
+        for columns in blocks[: number + 1]:
+            both = matrix[rows, columns] + matrix[columns, rows].T
+            matrix[rows, columns] = both
+            matrix[columns, rows] = both.T

@@ -20,22 +20,45 @@ EXACT_BITS = 53
 
 
 def weights_on_grid(
-    weights: Float[Tensor, "*shape"], bits: int = WEIGHT_BITS
+    weights: Float[Tensor, "*shape"],
+    bits: int = WEIGHT_BITS,
+    *,
+    out: Float32[Tensor, "*shape"] | None = None,
 ) -> Float32[Tensor, "*shape"]:
     """Round a whole table to multiples of one power of two, `bits` below its largest entry.
+
+    Parameters
+    ----------
+    weights
+        The table.
+    bits
+        Of an entry, at most.
+    out
+        Where to write; `weights` itself, to hold the table once.
 
     Returns
     -------
     Float32 tensor of the same shape; the error of an entry is at most ``2**-bits`` of the largest.
     Rounding the result again changes nothing.
     """
-    largest = float(weights.abs().max()) if weights.numel() else 0.0
-    if largest == 0.0:
-        return weights.to(torch.float32)
-    step = 2.0 ** (math.frexp(largest)[1] - bits)
+    out = torch.empty_like(weights, dtype=torch.float32) if out is None else out
+    if not weights.numel():
+        return out
+    lowest, highest = (float(end) for end in torch.aminmax(weights))
+    largest = max(-lowest, highest)
+    step = 2.0 ** (math.frexp(largest)[1] - bits) if largest else 1.0
     if round(largest / step) == 2**bits:  # the largest entry rounds up to a power of two
         step *= 2
-    return ((weights.to(torch.float64) / step).round() * step).to(torch.float32)
+    for given, rounded in zip(_row_blocks(weights), _row_blocks(out), strict=True):
+        rounded.copy_((given.to(torch.float64) / step).round_().mul_(step))
+    return out
+
+
+def _row_blocks(table: Tensor) -> tuple[Tensor, ...]:
+    """A few million entries at a time, so that a float64 copy stays small."""
+    if table.ndim < 2:
+        return (table,)
+    return torch.split(table, max(1, 4_194_304 // max(1, table[0].numel())))
 
 
 def rows_on_grid(x: Float64[Tensor, "rows n"], *, n_terms: int) -> Float64[Tensor, "rows n"]:
