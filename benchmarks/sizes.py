@@ -24,8 +24,8 @@ from recae.models.registry import create
 OUT = Path(__file__).parent / "results" / "sizes.json"
 METRIC = "ndcg@100"
 WIDTHS: dict[str, list[tuple[tuple[int, ...], int]]] = {
-    "mult-vae": [((100,), 32), ((200,), 64), ((300,), 100), ((600,), 200), ((1000,), 300)],
-    "mult-dae": [((), 50), ((), 100), ((), 200), ((), 400), ((600,), 200)],
+    "mult-vae": [((200,), 64), ((600,), 200), ((1000,), 300)],
+    "mult-dae": [((), 100), ((), 200), ((), 400)],
 }
 
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("datasets", type=Path)
     parser.add_argument("--only", default="ml-latest-small,ml-1m,gowalla")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()
     result = json.loads(OUT.read_text()) if OUT.exists() else {"metric": METRIC, "cells": {}}
     for name, make, options in parts(args.datasets):

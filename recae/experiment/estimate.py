@@ -313,8 +313,9 @@ def _smaller(split: Split, config: RunConfig) -> Iterator[tuple[str, Needs]]:
             size //= 2
         if resolve_device(settings.device).type == "cuda":
             yield "--device cpu", needs(replace(settings, device="cpu"), shape)
-    for divisor in (2, 4) if "hidden" in names and settings.hidden else ():
-        widths = tuple(max(1, width // divisor) for width in settings.hidden)
+    hidden = settings.widths(shape.n_items)[0] if "hidden" in names else ()
+    for divisor in (2, 4) if hidden else ():
+        widths = tuple(max(1, width // divisor) for width in hidden)
         text = f"{table}.hidden=[{','.join(map(str, widths))}]"
         yield text, needs(replace(settings, hidden=widths), shape)
     counts = np.bincount(split.train.matrix.indices, minlength=split.train.n_items)

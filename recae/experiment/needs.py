@@ -119,14 +119,17 @@ def needs(config: Any, shape: TrainingShape) -> Needs:
     return Needs(None, (rows,), complete=False)
 
 
-def layer_widths(config: MultVAEConfig | MultDAEConfig) -> tuple[list[int], list[int]]:
+def layer_widths(
+    config: MultVAEConfig | MultDAEConfig, n_items: int
+) -> tuple[list[int], list[int]]:
     """Widths from the item table to the code, and from the code to the output table."""
-    code = config.latent_dim * (2 if isinstance(config, MultVAEConfig) else 1)
-    return [*config.hidden, code], [config.latent_dim, *reversed(config.hidden)]
+    hidden, latent_dim = config.widths(n_items)
+    code = latent_dim * (2 if isinstance(config, MultVAEConfig) else 1)
+    return [*hidden, code], [latent_dim, *reversed(hidden)]
 
 
 def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) -> Needs:
-    encoder, decoder = layer_widths(config)
+    encoder, decoder = layer_widths(config, shape.n_items)
     inner = sum((a + 1) * b for widths in (encoder, decoder) for a, b in pairwise(widths))
     tables = shape.n_items * (encoder[0] + decoder[-1])
     parameters = tables + inner + encoder[0] + shape.n_items

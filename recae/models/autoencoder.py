@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -35,6 +35,8 @@ class Autoencoder(Recommender):
 
     Attributes
     ----------
+    config
+        Hyper-parameters; once fitted, with the widths that `"auto"` stood for.
     training_log
         A record an epoch of the last `fit`; empty for a loaded model.
 
@@ -47,13 +49,13 @@ class Autoencoder(Recommender):
     config: TrainingConfig
     training_log: tuple[EpochRecord, ...]
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: Any) -> None:
         if parse_metric(config.validation_metric).about != "targets":
             raise ConfigError(
                 f"validation_metric is {config.validation_metric!r}; one about what was held out,"
                 " such as ndcg@100, is accepted: more of it is better"
             )
-        self.config = config
+        self.config = self._asked = config
         self._network: nn.Module | None = None
         self._tower: ExactTower | None = None
         self.training_log = ()
@@ -98,7 +100,7 @@ class Autoencoder(Recommender):
         DivergedError
             If a loss is not finite.
         """
-        config = self.config
+        self.config = config = _with_widths(self._asked, train.n_items)
         device = resolve_device(config.device)
         seeded = torch.Generator().manual_seed(stream(config.rng, WEIGHTS, 0))
         self._tower = None
@@ -194,6 +196,7 @@ class Autoencoder(Recommender):
         if "output.bias" not in arrays:
             raise BundleError("the weights have no array output.bias")
         n_items = len(arrays["output.bias"])
+        model.config = _with_widths(config, n_items)
         network = model._build(n_items, 1, torch.Generator().manual_seed(0))
         expected = {name: tuple(p.shape) for name, p in network.named_parameters()}
         given = {name: a.shape for name, a in arrays.items()}
@@ -217,6 +220,11 @@ class Autoencoder(Recommender):
 
 def _batches(histories: Histories) -> list[Histories]:
     return [histories.take(slice(s, s + _ROWS)) for s in range(0, len(histories), _ROWS)]
+
+
+def _with_widths(config: Any, n_items: int) -> Any:
+    hidden, latent_dim = config.widths(n_items)
+    return replace(config, hidden=hidden, latent_dim=latent_dim)
 
 
 def _json_config(config: TrainingConfig) -> dict[str, object]:

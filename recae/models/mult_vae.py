@@ -15,10 +15,30 @@ from recae.networks.batch import SparseBatch
 from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
 from recae.training.config import Auto, TrainingConfig, planned_epochs, steps_per_epoch
 
+Widths = tuple[tuple[int, ...], int]
+_NARROW_FROM = 300_000  # items
 
-def _check_shape(hidden: tuple[int, ...], latent_dim: int, dropout: float) -> None:
-    if latent_dim < 1 or any(width < 1 for width in hidden):
-        raise ConfigError(f"widths are {(*hidden, latent_dim)}; each must be at least 1")
+
+def planned_widths(
+    hidden: tuple[int, ...] | Auto, latent_dim: int | Auto, *, n_items: int, usual: Widths
+) -> Widths:
+    """Widths of the hidden layers and of the code, `"auto"` resolved for `n_items` items.
+
+    `usual` below 300,000 items, whatever the number of users: on 600 to 30,000 users narrower
+    networks were never better than by chance (benchmarks/sizes.py). From there on one hidden layer
+    of 200 and a code of 100, for the two tables and their moments take 32 bytes a width and item.
+    """
+    planned = usual if n_items < _NARROW_FROM else ((200,), 100)
+    return (
+        planned[0] if hidden == "auto" else hidden,
+        planned[1] if latent_dim == "auto" else latent_dim,
+    )
+
+
+def _check_shape(hidden: tuple[int, ...] | Auto, latent_dim: int | Auto, dropout: float) -> None:
+    widths = (*(() if hidden == "auto" else hidden), 1 if latent_dim == "auto" else latent_dim)
+    if any(width < 1 for width in widths):
+        raise ConfigError(f"widths are {widths}; each must be at least 1")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout is {dropout}; 0 to below 1 is accepted")
 
@@ -26,22 +46,22 @@ def _check_shape(hidden: tuple[int, ...], latent_dim: int, dropout: float) -> No
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultDAEConfig(TrainingConfig):
-    """Hyper-parameters of `MultDAE`; the defaults are the paper's shape.
+    """Hyper-parameters of `MultDAE`.
 
     Attributes
     ----------
     hidden
-        Widths between items and code, outermost first.
+        Widths between items and code, outermost first; ``"auto"``: see `planned_widths`.
     latent_dim
-        Width of the code.
+        Width of the code; ``"auto"``: see `planned_widths`.
     dropout
         Share of a history dropped in training.
     weight_decay
         Factor of the squared weights in the loss. The authors use 0.01 / 500.
     """
 
-    hidden: tuple[int, ...] = ()
-    latent_dim: int = 200
+    hidden: tuple[int, ...] | Auto = "auto"
+    latent_dim: int | Auto = "auto"
     dropout: float = 0.5
     weight_decay: float = 0.01 / 500
 
@@ -51,23 +71,34 @@ class MultDAEConfig(TrainingConfig):
         if self.weight_decay < 0:
             raise ConfigError(f"weight_decay is {self.weight_decay}; 0 or above is accepted")
 
+    def widths(self, n_items: int) -> Widths:
+        """Widths of a network for `n_items` items; see `planned_widths`."""
+        return planned_widths(self.hidden, self.latent_dim, n_items=n_items, usual=((), 200))
+
     @classmethod
     def paper(cls) -> "MultDAEConfig":
         """Return the authors' setting for ML-20M: 200 epochs of 500 users a step."""
-        return cls(epochs=200, batch_size=500, patience=None, precision="float32")
+        return cls(
+            hidden=(),
+            latent_dim=200,
+            epochs=200,
+            batch_size=500,
+            patience=None,
+            precision="float32",
+        )
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultVAEConfig(TrainingConfig):
-    """Hyper-parameters of `MultVAE`; the defaults are the paper's shape.
+    """Hyper-parameters of `MultVAE`.
 
     Attributes
     ----------
     hidden
-        Widths between items and code, outermost first.
+        Widths between items and code, outermost first; ``"auto"``: see `planned_widths`.
     latent_dim
-        Width of the code.
+        Width of the code; ``"auto"``: see `planned_widths`.
     dropout
         Share of a history dropped in training.
     weight_decay
@@ -80,8 +111,8 @@ class MultVAEConfig(TrainingConfig):
         The same in epochs; at most one of the two is set.
     """
 
-    hidden: tuple[int, ...] = (600,)
-    latent_dim: int = 200
+    hidden: tuple[int, ...] | Auto = "auto"
+    latent_dim: int | Auto = "auto"
     dropout: float = 0.5
     weight_decay: float = 0.0
     beta_cap: float = 0.2
@@ -103,11 +134,21 @@ class MultVAEConfig(TrainingConfig):
         if self.anneal_epochs is not None and self.anneal_epochs < 0:
             raise ConfigError(f"anneal_epochs is {self.anneal_epochs}; 0 or above is accepted")
 
+    def widths(self, n_items: int) -> Widths:
+        """Widths of a network for `n_items` items; see `planned_widths`."""
+        return planned_widths(self.hidden, self.latent_dim, n_items=n_items, usual=((600,), 200))
+
     @classmethod
     def paper(cls) -> "MultVAEConfig":
         """Return the authors' setting for ML-20M: the cap of 0.2 at update 40,000 of 46,800."""
         return cls(
-            epochs=200, batch_size=500, patience=None, precision="float32", anneal_steps=40_000
+            hidden=(600,),
+            latent_dim=200,
+            epochs=200,
+            batch_size=500,
+            patience=None,
+            precision="float32",
+            anneal_steps=40_000,
         )
 
 
@@ -142,10 +183,11 @@ class MultDAE(Autoencoder):
         super().__init__(configured(MultDAEConfig, config, options))
 
     def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultDAENetwork:
+        hidden, latent_dim = self.config.widths(n_items)
         return MultDAENetwork(
             n_items,
-            hidden=self.config.hidden,
-            latent_dim=self.config.latent_dim,
+            hidden=hidden,
+            latent_dim=latent_dim,
             dropout=self.config.dropout,
             weight_decay=self.config.weight_decay,
             rng=rng,
@@ -174,10 +216,11 @@ class MultVAE(Autoencoder):
         super().__init__(configured(MultVAEConfig, config, options))
 
     def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultVAENetwork:
+        hidden, latent_dim = self.config.widths(n_items)
         return MultVAENetwork(
             n_items,
-            hidden=self.config.hidden,
-            latent_dim=self.config.latent_dim,
+            hidden=hidden,
+            latent_dim=latent_dim,
             dropout=self.config.dropout,
             weight_decay=self.config.weight_decay,
             beta_cap=self.config.beta_cap,
