@@ -39,6 +39,17 @@ def as_json(result):
     }
 
 
+@pytest.mark.parametrize("candidates", [[], ["unheard-of"]])
+def test_candidates_of_which_none_is_known_leave_an_empty_list(client, candidates):
+    asked = {"user": "u1", "candidates": candidates}
+    alone = client.post("/v1/recommend", json=asked)
+    (batched,) = client.post("/v1/recommend/batch", json={"requests": [asked]}).json["results"]
+    assert alone.status_code == 200
+    assert alone.json == batched
+    assert (batched["items"], batched["complete"]) == ([], False)
+    assert "no candidate is known; the list is empty" in batched["warnings"]
+
+
 @pytest.mark.parametrize("path", ["/recommend", "/v1/recommend"])
 def test_a_known_user_gets_the_list_of_the_service(client, service, path):
     response = client.get(path, query_string={"user": "u1"})

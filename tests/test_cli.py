@@ -329,6 +329,26 @@ def test_candidates_and_exclusions(run, model: Path, tmp_path: Path) -> None:
     assert sorted(row["item_id"] for row in csv.DictReader(out.splitlines())) == ["m1", "m3", "m30"]
 
 
+@pytest.mark.parametrize("text", ["", "unheard-of\n"])
+def test_candidates_of_which_none_is_known_leave_empty_lists(
+    run, model: Path, tmp_path: Path, text: str
+) -> None:
+    only, out = tmp_path / "only.txt", tmp_path / "o.csv"
+    only.write_text(text)
+    ask = ["recommend", model, "--user", "000", "--candidates", only]
+    code, found, err = run(*ask, "-o", out, "--json")
+    assert code == 0, err
+    assert (json.loads(found)["rows"], json.loads(found)["short_lists"]) == (0, 1)
+    assert out.read_text() == "user_id,item_id,score,rank\n"
+    assert "no candidate is known; the list is empty" in err
+    code, found, err = run("recommend", model, "--history", "m1", "--candidates", only, "--json")
+    assert (code, json.loads(found)) == (0, [])
+    assert "no candidate is known; the list is empty" in err
+    code, found, err = run("recommend", model, "--user", "000", "--exclude", only, "-k", 3)
+    assert code == 0, err
+    assert len(found.splitlines()) == 4
+
+
 def test_shards_and_resumed_parts_give_the_same_rows(run, model: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.parquet"
     assert run("recommend", model, "--users", "all", "-o", whole)[0] == 0
@@ -410,6 +430,18 @@ def test_an_interrupted_batch_goes_on_and_another_question_is_refused(
         (["compare", "DATA", "--models", "popular", "--protocol", "all"], 2, "no test part"),
         (["compare", "DATA", "--held-out-users", "5000"], 2, "5000"),
         (["recommend", "MODEL"], 2, "give one of"),
+        (
+            ["train", "DATA", "-o", "OUT", "--protocol", "leave-last", "--split-seed", "1"],
+            *(2, "--split-seed does not go with protocol 'leave-last'"),
+        ),
+        (
+            ["compare", "DATA", "--set", 'protocol="temporal"', "--held-out-users", "9"],
+            *(2, "--held-out-users does not go with protocol 'temporal', which has no such"),
+        ),
+        (
+            ["train", "DATA", "-o", "OUT", "--model", "ease", "--epochs", "3"],
+            *(2, "--epochs does not go with model 'ease'"),
+        ),
     ],
 )  # fmt: skip
 def test_wrong_uses_are_one_line_and_a_code(
@@ -475,6 +507,30 @@ def test_wrong_metrics_are_refused_before_the_training(run, small: Path, tmp_pat
     code, _, err = run("train", small, "-o", tmp_path / "m", "--epochs", 0)
     assert code == 2
     assert err.splitlines()[-1] == "recae: error: mult-vae: epochs is 0; at least 1 is accepted"
+
+
+def test_resuming_without_a_checkpoint_says_so(run, small: Path, tmp_path: Path) -> None:
+    options = ["-o", tmp_path / "m", "--epochs", 1, "--set", "mult-vae.hidden=[8]", "--resume"]
+    code, _, err = run("train", small, *options)
+    assert code == 0, err
+    assert "note: there is no checkpoint; training starts anew" in err
+    code, _, err = run("train", small, *options)
+    assert code == 0, err
+    assert "resuming after epoch 1" in err
+    assert "there is no checkpoint" not in err
+    code, _, err = run("train", small, "-o", tmp_path / "e", "--model", "ease", "--resume")
+    assert code == 0, err
+    assert "note: ease writes no checkpoints and starts anew" in err
+
+
+def test_the_seed_of_a_split_has_two_names(run, small: Path, tmp_path: Path) -> None:
+    for protocol, name in (("mult-vae", "seed"), ("strong", "rng"), ("random", "rng")):
+        code, out, err = run(
+            "data", "split", small, tmp_path / protocol, "--protocol", protocol,
+            "--split-seed", 7, "--json", *(["--held-out-users", 9] if name == "seed" else []),
+        )  # fmt: skip
+        assert code == 0, err
+        assert json.loads(out)["options"][name] == 7
 
 
 def test_resuming_with_another_exam_is_refused(run, small: Path, tmp_path: Path) -> None:

@@ -441,8 +441,8 @@ def test_refuses_nobody_and_impossible_targets():
     with pytest.raises(DataError, match="there are no held-out users"):
         evaluate(model, held([], [], 3))
     excluded = Histories.from_lists([[1]], n_items=3)
-    with pytest.raises(DataError, match="1 targets are excluded from the lists"):
-        evaluate(model, held([[0]], [[1]], 3, exclude=excluded))
+    with pytest.raises(DataError, match="1 interactions are both excluded and target, for users"):
+        held([[0]], [[1]], 3, exclude=excluded)
     with pytest.raises(DataError, match="this model knows 3 items"):
         evaluate(model, held([[0]], [[1]], 4))
 

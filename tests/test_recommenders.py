@@ -317,6 +317,16 @@ def test_histories_over_other_items_are_refused(model):
         model.recommend(wrong, k=3)
 
 
+def test_lists_of_indices_are_arrays_of_them(model, asking):
+    only, never = [1, 2, 3, 5, 8, 13, 21], [2, 8, 29]
+    top = model.recommend(asking, k=5, candidates=only, exclude=never)
+    same = model.recommend(asking, k=5, candidates=np.array(only), exclude=np.array(never))
+    assert (top.items == same.items).all()
+    assert (model.recommend(asking, k=5, candidates=[]).items == -1).all()
+    with pytest.raises(DataError, match="candidates hold True; indices of items are accepted"):
+        model.recommend(asking, k=5, candidates=[True])
+
+
 @pytest.mark.parametrize("argument", ["candidates", "exclude"])
 def test_indices_of_no_item_are_refused(model, asking, argument):
     for index in (-1, N_ITEMS):

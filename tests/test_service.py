@@ -1,6 +1,7 @@
 """The service: ids in, ids out, nothing silently left out or filled up."""
 
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -103,7 +104,65 @@ def test_exclude_and_candidates_are_followed(films: RecommendationService) -> No
     assert not answer.complete
     answer = films.recommend(user="u1", candidates=["m2", "m5"], exclude=["m2"], k=1)
     assert ids(answer) == ["m5"]
-    assert ids(films.recommend(user="u1", candidates=[])) == []
+    for none in ([], ["unheard-of"]):
+        for asking in ({"user": "u1"}, {"history": ["x"], "fallback": "popular"}):
+            answer = films.recommend(**asking, candidates=none)
+            assert (answer.items, answer.complete) == ((), False)
+            assert "no candidate is known; the list is empty" in answer.warnings
+
+
+@pytest.mark.parametrize("k", [np.int64(3), np.int32(3), np.uint8(3)])
+def test_whole_numbers_of_numpy_are_lengths(films: RecommendationService, k: Any) -> None:
+    answer = films.recommend(user="u1", k=k)
+    assert answer == films.recommend(user="u1", k=3)
+    assert answer.complete is True
+    (first, *_), *_ = films.recommend_all(["u1"], k=k)
+    assert first == answer
+
+
+_NO_TEXTS = """
+import sys
+from recae.errors import ConfigError
+from recae.serving import RecommendationService, Request
+
+films = RecommendationService.open(sys.argv[1])
+for ask in (
+    lambda: films.recommend(user=5),
+    lambda: films.recommend(user=5, fallback="popular"),
+    lambda: films.recommend_many([Request(user=5)]),
+    lambda: films.explain("m1", user=5),
+    lambda: films.explain(5, user="u1"),
+    lambda: films.similar(5),
+    lambda: films.history(5),
+    lambda: films.recommend(history=[5]),
+    lambda: films.recommend(user="u1", k=2.5),
+    lambda: films.recommend(user="u1", k="3"),
+    lambda: films.recommend(user="u1", k=None),
+):
+    try:
+        ask()
+    except ConfigError as error:
+        print(error)
+    else:
+        print("accepted")
+"""
+
+
+def test_ids_that_are_no_texts_are_refused(films: RecommendationService, tmp_path: Path) -> None:
+    assert films._directory is not None
+    done = subprocess.run(  # here annotations are checked first, which users' processes do not
+        [sys.executable, "-c", _NO_TEXTS, films._directory],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        *(["user is 5; ids are texts"] * 4),
+        *(["item is 5; ids are texts"] * 2),
+        "user is 5; ids are texts",
+        "history holds 5; ids are texts",
+        "k is 2.5; whole numbers from 1 are accepted",
+        "k is '3'; whole numbers from 1 are accepted",
+        "k is None; whole numbers from 1 are accepted",
+    ]
 
 
 def test_repeated_items_of_a_history_count_once(films: RecommendationService) -> None:

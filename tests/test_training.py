@@ -25,7 +25,7 @@ from recae.training.config import (
     planned_epochs,
     steps_per_epoch,
 )
-from recae.training.device import resolve_device
+from recae.training.device import resolve_device, resolve_precision
 from recae.training.rows import DeviceRows, stream
 from recae.training.trainer import Trainer
 
@@ -199,6 +199,19 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert before.epoch == 2
     (tmp_path / "epoch-000002.json").write_text("{")
     assert store.newest(identity) is None
+
+
+def test_a_device_that_emulates_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def emulated(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
+    assert resolve_precision("auto", torch.device("cuda")) == "float32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert resolve_precision("auto", torch.device("cuda")) == "bfloat16"
+    assert resolve_precision("auto", torch.device("cpu")) == "float32"
 
 
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ _COMMANDS = {
     "explain": ("recae.cli.explain", "Say what of a history speaks for an item."),
     "embed": ("recae.cli.embed", "Write codes of people or vectors of items to a file."),
     "serve": ("recae.cli.serve", "Answer recommendations over HTTP."),
+    "keys": ("recae.cli.keys", "Make, list and take back API keys."),
     "inspect": ("recae.cli.inspect", "Say what is in a model directory, and whether it is whole."),
     "doctor": ("recae.cli.doctor", "What this machine has, and what could be better."),
     "demo": ("recae.cli.demo", "The whole chain on the sample data."),

@@ -149,20 +149,18 @@ def _as_at_training(bundle: Bundle, config: RunConfig) -> RunConfig:
 
 
 def items_of(bundle: Bundle, path: Path | None) -> np.ndarray | None:
-    """Indices of the items that a file names, None without a file.
+    """Indices of the items that a file names, None without a file; unknown ones are told.
 
     Raises
     ------
     DataError
-        If the model knows none of them, or the file cannot be read.
+        If the file cannot be read.
     """
     if path is None:
         return None
     known, unknown = bundle.items.split_known(lines_of(path))
     if unknown:
         click.echo(f"note: {path} names items the model does not know: {shown(unknown)}", err=True)
-    if not len(known):
-        raise DataError(f"{path} names no item that the model knows")
     return np.unique(known)
 
 

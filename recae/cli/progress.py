@@ -41,6 +41,8 @@ class _Handler(logging.Handler):
             self._epoch(record)
         elif record.msg == "resumed":
             click.echo(f"resuming after epoch {record.__dict__['epoch']}", err=True)
+        elif record.msg == "nothing to resume":
+            click.echo("note: there is no checkpoint; training starts anew", err=True)
         elif record.msg == "compared":
             click.echo(f"done: {record.__dict__['entry']}", err=True)
 

@@ -1,6 +1,7 @@
 """Options of every command that reads interactions, and the reading itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,8 +9,11 @@ import click
 
 from recae.cli.output import NewFile
 from recae.data.interactions import Interactions
+from recae.data.protocols import PROTOCOLS
 from recae.data.readers import read_interactions
+from recae.errors import ConfigError
 from recae.experiment import RunConfig, load_config
+from recae.models.registry import MODELS, config_class
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,15 +79,36 @@ def resolve(options: Mapping[str, Any]) -> RunConfig:
     flags: dict[str, Any] = {f"read.{name}": options.get(name) for name in _READ_NAMES}
     for name in ("model", "protocol", "seed", "metrics"):
         flags[name] = options.get(name)
-    flags["split.held_out_users"] = options.get("held_out_users")
     config = load_config(options.get("config"), options.get("settings") or (), flags)
-    seed = options.get("split_seed")
-    if seed is not None:
-        name = "seed" if config.protocol == "mult-vae" else "rng"
-        flags[f"split.{name}"] = seed
+    of_protocol = {"held_out_users": ("held_out_users",), "split_seed": ("rng", "seed")}
+    for name, known_as in of_protocol.items():
+        if options.get(name) is not None:
+            option = _option(name, known_as, "protocol", config.protocol, PROTOCOLS)
+            flags[f"split.{option}"] = options[name]
     for name in ("epochs", "device", "precision"):
-        flags[f"{config.model}.{name}"] = options.get(name)
+        if options.get(name) is not None:
+            kinds = {model: config_class(model) for model in MODELS}
+            _option(name, (name,), "model", config.model, kinds)
+            flags[f"{config.model}.{name}"] = options[name]
     return load_config(options.get("config"), options.get("settings") or (), flags)
+
+
+def _option(
+    flag: str, known_as: Sequence[str], what: str, chosen: str, kinds: Mapping[str, type[Any]]
+) -> str:
+    """Which of its names the option of `flag` has in the chosen protocol or model."""
+    found = {
+        kind: field.name
+        for kind, options in kinds.items()
+        for field in fields(options)
+        if field.name in known_as
+    }
+    if chosen not in found:
+        raise ConfigError(
+            f"--{flag.replace('_', '-')} does not go with {what} {chosen!r}, which has no such"
+            f" option; it goes with {', '.join(found)}"
+        )
+    return found[chosen]
 
 
 def read(source: str, config: RunConfig, options: Mapping[str, Any]) -> Interactions:

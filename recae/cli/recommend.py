@@ -17,6 +17,7 @@ from recae.errors import ConfigError
 from recae.serving import RecommendationService, load_bundle
 from recae.serving.batch import Asked, Done, stream_recommendations, write_recommendations
 from recae.serving.lists import FORMATS, Format, format_of
+from recae.serving.snapshot import NO_CANDIDATE
 from recae.storage import write_json
 
 
@@ -85,12 +86,15 @@ def command(
         _one_history(directory, history, k, candidates, exclude, exclude_seen, as_json)
         return
     bundle = load_bundle(directory)
+    only = items_of(bundle, candidates)
+    if only is not None and not len(only):
+        click.echo(f"warning: {candidates}: {NO_CANDIDATE}, for everybody", err=True)
     asked = Asked(
         bundle.model,
         bundle.items,
         k,
         exclude_seen,
-        items_of(bundle, candidates),
+        only,
         items_of(bundle, exclude),
         bundle.version,
     )

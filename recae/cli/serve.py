@@ -14,10 +14,39 @@ from recae.serving import RecommendationService
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True)
-@click.option("--max-batch", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--max-history", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--max-k", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--api-key-file", type=click.Path(path_type=Path), help="File of API keys.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Most requests in one batch.",
+)
+@click.option(
+    "--max-history",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Most ids in one list of a request.",
+)
+@click.option(
+    "--max-k",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Longest list that may be asked for.",
+)
+@click.option(
+    "--max-body-bytes",
+    type=click.IntRange(1),
+    default=64 * 1024,
+    show_default=True,
+    help="Longest request body; a long history needs more.",
+)
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path),
+    help="File of API keys, made by `recae keys create`.",
+)
 @click.option(
     "--unknown-user", type=click.Choice(["error", "popular"]), default="error", show_default=True
 )
@@ -30,6 +59,7 @@ def command(
     max_batch: int,
     max_history: int,
     max_k: int,
+    max_body_bytes: int,
     api_key_file: Path | None,
     unknown_user: Literal["error", "popular"],
     insecure_no_auth: bool,
@@ -47,6 +77,7 @@ def command(
         max_k=max_k,
         max_batch=max_batch,
         max_history=max_history,
+        max_body_bytes=max_body_bytes,
         unknown_user=unknown_user,
         key_file=api_key_file,
     )

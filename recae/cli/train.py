@@ -13,6 +13,8 @@ from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.experiment import data_summary, make_split, save, train
 from recae.experiment.estimate import estimate, refuse_what_does_not_fit, time_steps
 from recae.experiment.run import config_of
+from recae.models.registry import config_class
+from recae.training.config import TrainingConfig
 
 
 @click.command("train")
@@ -23,7 +25,11 @@ from recae.experiment.run import config_of
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]))
 @click.option("--threads", type=click.IntRange(1), help="Threads of the CPU.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the last checkpoint in -o; where there is none, say so and start anew.",
+)
 @click.option("--user-history/--no-user-history", default=True, help="Store users and histories.")
 @click.option("--dry-run", is_flag=True, help="Say what it will take, and write nothing.")
 @reading_options
@@ -67,6 +73,8 @@ def command(
         said = timing or f"time not known beforehand: {config.model} is not trained in steps"
         show({**value, "data": data_summary(data)}, f"{expected.table()}\n{said}", as_json=as_json)
         return
+    if resume and not issubclass(config_class(config.model), TrainingConfig):
+        click.echo(f"note: {config.model} writes no checkpoints and starts anew", err=True)
     started = time.monotonic()
     with progress.shown():
         trained = train(data, config, split=split, checkpoint=out / "run", resume=resume)

@@ -28,7 +28,8 @@ class HeldOut:
     users
         Ids of the rows.
     exclude
-        Further items that may not be listed for a user (validation rows when testing, say).
+        Further items that may not be listed for a user (validation rows when testing, say), none of
+        them a target.
     unreachable
         For each user, held-out interactions with items the training users never touched; no model
         can find them and they are not in `target`. Shape ``(users,)``.
@@ -36,7 +37,7 @@ class HeldOut:
     Raises
     ------
     DataError
-        If shapes differ, or an item is both shown and asked for.
+        If shapes differ, or an item that is asked for is shown or excluded.
     """
 
     fold_in: Histories
@@ -57,13 +58,16 @@ class HeldOut:
             raise DataError(f"{len(self.users)} user ids for {shape[0]} held-out rows")
         if self.unreachable is None:
             object.__setattr__(self, "unreachable", np.zeros(shape[0], dtype=np.int64))
-        both = self.fold_in.matrix.multiply(self.target).tocoo()
-        if both.nnz:
-            rows = np.unique(both.coords[0])[:6].tolist()
-            raise DataError(
-                f"{both.nnz} interactions are both fold-in and target,"
-                f" for users {shown(self.users.ids_at(rows))}"
-            )
+        for name, part in (("fold-in", self.fold_in), ("excluded", self.exclude)):
+            if part is None:
+                continue
+            both = part.matrix.multiply(self.target).tocoo()
+            if both.nnz:
+                rows = np.unique(both.coords[0])[:6].tolist()
+                raise DataError(
+                    f"{both.nnz} interactions are both {name} and target,"
+                    f" for users {shown(self.users.ids_at(rows))}"
+                )
 
     def __len__(self) -> int:
         return len(self.fold_in)

@@ -65,7 +65,7 @@ def evaluate(
     ConfigError
         If a metric or segment is unknown, `popularity` is missing, or `batch_size` is below 1.
     DataError
-        If there are no users, shapes do not match, or a target may not be listed.
+        If there are no users, or shapes do not match.
     NotFittedError
         If the model was not fitted.
     """
@@ -188,10 +188,6 @@ def _check(
     for name, values in labels.items():
         if len(values) != len(held_out):
             raise DataError(f"{name} labels {len(values)} users; {len(held_out)} are held out")
-    if held_out.exclude is not None:
-        lost = held_out.exclude.matrix.multiply(held_out.target).nnz
-        if lost:
-            raise DataError(f"{lost} targets are excluded from the lists that should hold them")
 
 
 def _batches(held_out: HeldOut, batch_size: int) -> Iterator[tuple[slice, HeldOut]]:

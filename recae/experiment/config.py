@@ -47,7 +47,7 @@ class RunConfig:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def options(self, model: str) -> dict[str, Any]:
-        """Options of the model called `model`, the seed of the run included where it has one."""
+        """Options given for the model called `model`; `make_model` adds the seed of the run."""
         return dict(self.models.get(model, {}))
 
     def to_json(self) -> dict[str, object]:

@@ -13,7 +13,7 @@ from recae.models.factors import factor_scorer
 from recae.ranking.capabilities import ItemVectors, ItemWeights
 from recae.ranking.fixed_point import EXACT_BITS, WEIGHT_BITS, weights_on_grid
 from recae.ranking.propose import recommend_chunk, rows_at_once
-from recae.ranking.recommender import Recommender, Scorer, allowed_items
+from recae.ranking.recommender import Indices, Recommender, Scorer, allowed_items
 from recae.ranking.topk import TopK
 
 
@@ -54,8 +54,8 @@ class NearestItems:
         items: Int64[np.ndarray, " asked"],
         *,
         k: int,
-        candidates: Int64[np.ndarray, " c"] | None = None,
-        exclude: Int64[np.ndarray, " e"] | None = None,
+        candidates: Indices | None = None,
+        exclude: Indices | None = None,
     ) -> TopK:
         """Nearest other items of each of `items`, a row each.
 

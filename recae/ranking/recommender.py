@@ -2,22 +2,23 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int, Int64
 from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import ConfigError, DataError, NotFittedError
+from recae.errors import ConfigError, DataError, NotFittedError, shown
 from recae.ranking.propose import recommend_chunk, rows_at_once
 from recae.ranking.topk import TopK
 
 Arrays = dict[str, np.ndarray]
+Indices = Int[np.ndarray, " _"] | Sequence[int]
 R = TypeVar("R", bound="Recommender")  # not typing.Self: the run-time checker refuses it in methods
 
 
@@ -159,8 +160,8 @@ class Recommender(ABC):
         *,
         k: int,
         exclude_seen: bool = True,
-        candidates: Int64[np.ndarray, " c"] | None = None,
-        exclude: Histories | Int64[np.ndarray, " e"] | None = None,
+        candidates: Indices | None = None,
+        exclude: Histories | Indices | None = None,
     ) -> TopK:
         """Return the `k` best items of each history.
 
@@ -174,7 +175,7 @@ class Recommender(ABC):
         exclude_seen
             Leave out the items of the history itself.
         candidates
-            Only these items may be listed.
+            Indices of the items that alone may be listed; with none every list is empty.
         exclude
             Items that may not be listed: indices for everybody, or a history a row.
 
@@ -225,22 +226,26 @@ class Recommender(ABC):
 
 def allowed_items(
     n_items: int,
-    candidates: Int64[np.ndarray, " c"] | None,
-    exclude: Int64[np.ndarray, " e"] | None,
+    candidates: Indices | None,
+    exclude: Indices | None,
 ) -> np.ndarray | None:
     """Mask of the items that may be listed, or None when all may.
 
     Raises
     ------
     DataError
-        If an index is not in ``range(n_items)``.
+        If an index is no whole number or not in ``range(n_items)``.
     """
     if candidates is None and exclude is None:
         return None
     allowed = np.full(n_items, candidates is None)
-    for name, items, value in (("candidates", candidates, True), ("exclude", exclude, False)):
-        if items is None:
+    for name, given, value in (("candidates", candidates, True), ("exclude", exclude, False)):
+        if given is None:
             continue
+        items = np.asarray(given)
+        if items.size and items.dtype.kind not in "iu":
+            raise DataError(f"{name} hold {shown(items.tolist())}; indices of items are accepted")
+        items = items.astype(np.int64)  # (c,)
         if items.size and (items.min() < 0 or items.max() >= n_items):
             raise DataError(f"{name} hold an index outside 0..{n_items - 1}")
         allowed[items] = value

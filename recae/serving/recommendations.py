@@ -25,7 +25,7 @@ class Request:
     exclude
         Item ids that may not be listed.
     candidates
-        Item ids that alone may be listed; None for all.
+        Item ids that alone may be listed; None for all. The list is empty where none is known.
     fallback
         What to answer when the model knows nothing about who asks: an error, or what most people
         chose.

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import SupportsIndex, final
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from recae.serving.recommendations import (
     Similar,
 )
 from recae.serving.similar import similar_to
-from recae.serving.snapshot import Snapshot, texts
+from recae.serving.snapshot import Snapshot, texts, whole_length
 
 _ROWS = 1024  # people asked for at once by `recommend_all`
 
@@ -109,7 +109,7 @@ class RecommendationService:
         *,
         user: str | None = None,
         history: Sequence[str] | None = None,
-        k: int = 10,
+        k: SupportsIndex = 10,
         exclude_seen: bool = True,
         exclude: Sequence[str] = (),
         candidates: Sequence[str] | None = None,
@@ -119,7 +119,7 @@ class RecommendationService:
         """Return the best items for a known user or for any history; parameters as in `Request`.
 
         An id of `history`, `exclude` or `candidates` that is not known is left out and told in the
-        warnings.
+        warnings. Candidates of which none is known leave an empty list, and a warning.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class RecommendationService:
         request = Request(
             user=user,
             history=None if history is None else texts("history", history),
-            k=k,
+            k=whole_length(k),
             exclude_seen=exclude_seen,
             exclude=texts("exclude", exclude),
             candidates=None if candidates is None else texts("candidates", candidates),
@@ -166,7 +166,7 @@ class RecommendationService:
         self,
         users: Sequence[str] | None = None,
         *,
-        k: int = 10,
+        k: SupportsIndex = 10,
         exclude_seen: bool = True,
         exclude: Sequence[str] = (),
         candidates: Sequence[str] | None = None,
@@ -191,7 +191,7 @@ class RecommendationService:
             snapshot.users.indices_of(asked)
         shared = Request(
             user="",
-            k=k,
+            k=whole_length(k),
             exclude_seen=exclude_seen,
             exclude=texts("exclude", exclude),
             candidates=None if candidates is None else texts("candidates", candidates),
@@ -206,7 +206,7 @@ class RecommendationService:
         self,
         item: str,
         *,
-        k: int = 10,
+        k: SupportsIndex = 10,
         exclude: Sequence[str] = (),
         candidates: Sequence[str] | None = None,
     ) -> Similar:

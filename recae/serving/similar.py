@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from recae.serving.batch import Done
 from recae.serving.bundle import Bundle
 from recae.serving.lists import Format, ListWriter, quoting
 from recae.serving.recommendations import Similar
-from recae.serving.snapshot import Snapshot, check_length, texts
+from recae.serving.snapshot import Snapshot, texts, whole_length
 from recae.storage import atomic_file
 
 _CHUNK = 1024  # items asked for and written at once
@@ -21,22 +21,22 @@ def similar_to(
     snapshot: Snapshot,
     item: str,
     *,
-    k: int,
+    k: SupportsIndex,
     exclude: Sequence[str] = (),
     candidates: Sequence[str] | None = None,
 ) -> Similar:
     """Neighbours of `item`; see `recae.serving.RecommendationService.similar`."""
-    check_length(k)
+    asked = whole_length(k)
     warnings: list[str] = []
     target = snapshot.item_of(item)
     refused = snapshot.known("exclude", texts("exclude", exclude), warnings)
-    allowed = None
-    if candidates is not None:
-        allowed = snapshot.known("candidates", texts("candidates", candidates), warnings)
+    allowed = snapshot.allowed(
+        None if candidates is None else texts("candidates", candidates), warnings
+    )
     bundle = snapshot.bundle
     top = snapshot.nearest.nearest(
         np.array([target], dtype=np.int64),
-        k=min(k, len(bundle.items)),
+        k=min(asked, len(bundle.items)),
         candidates=allowed,
         exclude=refused,
     )
@@ -44,7 +44,7 @@ def similar_to(
     return Similar(
         item=item,
         title=snapshot.title(target),
-        complete=length == k,
+        complete=length == asked,
         items=snapshot.listed(top.items[0, :length], top.scores[0, :length]),
         warnings=tuple(warnings),
         model_name=bundle.model.name,

@@ -1,9 +1,11 @@
 """One version of a model, answering: what a service swaps as a whole."""
 
+import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import final, get_args
+from typing import SupportsIndex, final, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -16,6 +18,8 @@ from recae.serving.bundle import Bundle
 from recae.serving.hints import Hints
 from recae.serving.reasons import Reasons, reasons_of
 from recae.serving.recommendations import Fallback, Recommendations, Request, ScoredItem, Source
+
+NO_CANDIDATE = "no candidate is known; the list is empty"
 
 _SHOWN_CHARACTERS = 80
 _BECAUSE = 3  # reasons of a place of a list
@@ -71,8 +75,10 @@ class Snapshot:
         ------
         UnknownIdError
             If there is none.
+        ConfigError
+            If `user` is no text.
         """
-        if user in self.users:
+        if id_text("user", user) in self.users:
             return int(self.users.indices_of([user])[0])
         if self.bundle.users is None:
             raise UnknownIdError(
@@ -91,9 +97,11 @@ class Snapshot:
         ------
         UnknownIdError
             If the model does not know it.
+        ConfigError
+            If `item` is no text.
         """
         items = self.bundle.items
-        if item in items:
+        if id_text("item", item) in items:
             return int(items.indices_of([item])[0])
         raise UnknownIdError(
             f"item {brief(item)!r} is not known, {len(items)} items are{self._item_hints.of(item)}"
@@ -152,12 +160,10 @@ class Snapshot:
         ConfigError
             If the request is not accepted.
         """
-        _check(request)
+        request = _checked(request)
         warnings: list[str] = []
         exclude = self.known("exclude", request.exclude, warnings)
-        candidates = None
-        if request.candidates is not None:
-            candidates = self.known("candidates", request.candidates, warnings)
+        candidates = self.allowed(request.candidates, warnings)
         history, row = np.zeros(0, dtype=np.int64), -1
         source: Source = "model" if request.history is None else "fold_in"
         try:
@@ -196,6 +202,17 @@ class Snapshot:
             warnings.append(
                 f"{len(unknown)} of {len(ids)} ids of {name} are not known: {_brief_list(unknown)}"
             )
+        return known
+
+    def allowed(
+        self, candidates: Sequence[str] | None, warnings: list[str]
+    ) -> Int64[np.ndarray, " known"] | None:
+        """Indices of the items that alone may be listed, None for all; told where there is none."""
+        if candidates is None:
+            return None
+        known = self.known("candidates", candidates, warnings)
+        if not len(known):
+            warnings.append(NO_CANDIDATE)
         return known
 
     def _popular(self, question: Question) -> Recommendations:
@@ -287,24 +304,41 @@ class Snapshot:
         return None if self.bundle.titles is None else self.bundle.titles[item]
 
 
-def _check(request: Request) -> None:
+def _checked(request: Request) -> Request:
     if (request.user is None) == (request.history is None):
         raise ConfigError("exactly one of user and history is accepted")
-    check_length(request.k)
     if request.fallback not in get_args(Fallback):
         raise ConfigError(f"fallback is {request.fallback!r}; none and popular are accepted")
+    return replace(request, k=whole_length(request.k))
 
 
-def check_length(k: object) -> None:
-    """Refuse a `k` that is no length of a list.
+def whole_length(k: SupportsIndex) -> int:
+    """Length of a list as an int: whole numbers of NumPy are accepted too.
 
     Raises
     ------
     ConfigError
         If it is not a whole number from 1.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    length = 0
+    with suppress(TypeError):
+        length = 0 if isinstance(k, bool) else operator.index(k)
+    if length < 1:
         raise ConfigError(f"k is {k!r}; whole numbers from 1 are accepted")
+    return length
+
+
+def id_text(name: str, id_: str) -> str:
+    """`id_`, refused where it is no text: 5 is not the id "5".
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    if not isinstance(id_, str):
+        raise ConfigError(f"{name} is {id_!r}; ids are texts")
+    return id_
 
 
 def texts(name: str, ids: Sequence[str]) -> tuple[str, ...]:

@@ -32,10 +32,13 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(
     precision: Literal["auto", "float32", "bfloat16"], device: torch.device
 ) -> Literal["float32", "bfloat16"]:
-    """Precision of the products; ``"auto"`` is bfloat16 on a CUDA device that has it."""
+    """Precision of the products; ``"auto"`` is bfloat16 on a CUDA device that has it.
+
+    A device that emulates it, which is slower than float32, does not have it.
+    """
     if precision != "auto":
         return precision
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bfloat16"
     return "float32"
 

@@ -152,6 +152,8 @@ class Trainer:
                 found = self._store.newest(self._identity)
                 if found is not None:
                     run.restore(found)
+                else:
+                    logger.info("nothing to resume")
             else:
                 self._store.clear()
             return run.to_the_end(

@@ -1,0 +1,98 @@
+"""`recae keys`: what it makes opens the service, what it revokes does not."""
+
+import json
+
+import pytest
+
+from recae.cli.main import _run
+from recae.serving import RecommendationService
+from recae_api import Settings, create_app
+from tests.api_films import save_films
+
+
+@pytest.fixture
+def run(capfd):
+    def _call(*arguments):
+        capfd.readouterr()
+        code = _run([str(a) for a in arguments], debug=False)
+        return code, *capfd.readouterr()
+
+    return _call
+
+
+def test_keys_are_made_listed_and_taken_back(run, tmp_path):
+    path = tmp_path / "keys.json"
+    code, out, err = run("keys", "create", path, "--name", "shop")
+    assert code == 0
+    key = out.strip()
+    assert "only copy" in err
+    assert key not in err
+    code, out, _ = run(
+        "keys", "create", path, "--name", "ops", "--scope", "admin", "--days", 2, "--json"
+    )
+    assert code == 0
+    ops = json.loads(out)
+    assert ops["key"].startswith(f"recae_{ops['id']}_")
+
+    code, out, _ = run("keys", "list", path, "--json")
+    listed = json.loads(out)
+    assert [(k["name"], k["scopes"]) for k in listed] == [
+        ("shop", ["recommend"]),
+        ("ops", ["admin"]),
+    ]
+    assert [k["expires"] is None for k in listed] == [True, False]
+    assert "sha256" not in out
+    text = run("keys", "list", path)[1]
+    assert [line.split()[:3] for line in text.splitlines()] == [
+        [key.split("_")[1], "shop", "recommend"],
+        [ops["id"], "ops", "admin"],
+    ]
+    assert key.split("_")[2] not in text
+
+    save_films(tmp_path / "films")
+    service = RecommendationService.open(tmp_path / "films")
+    client = create_app(service, Settings(key_file=path)).test_client()
+
+    def status():
+        return client.get("/recommend?user=u1", headers={"X-API-Key": key}).status_code
+
+    assert status() == 200
+    assert run("keys", "revoke", path, key.split("_")[1])[0] == 0
+    assert status() == 401
+    assert [k["name"] for k in json.loads(run("keys", "list", path, "--json")[1])] == ["ops"]
+
+
+def test_serve_takes_its_limits_from_the_flags(run, tmp_path, monkeypatch):
+    import torch
+
+    import recae_api.server
+
+    apps = []
+    monkeypatch.setattr(recae_api.server, "serve", lambda app, **_: apps.append(app))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    save_films(tmp_path / "films")
+    history = {"history": ["m1"] * 30, "k": 2}
+    assert run("serve", tmp_path / "films", "--max-body-bytes", 100)[0] == 0
+    assert run("serve", tmp_path / "films", "--max-history", 29)[0] == 0
+    assert run("serve", tmp_path / "films")[0] == 0
+    answers = [app.test_client().post("/v1/recommend", json=history) for app in apps]
+    assert [answer.status_code for answer in answers] == [413, 400, 200]
+
+
+def test_wrong_uses_are_one_line_and_a_code(run, tmp_path):
+    (tmp_path / "other.json").write_text("[]")
+    path = tmp_path / "keys.json"
+    assert run("keys", "create", path, "--name", "shop")[0] == 0
+    for arguments, code, said in (
+        (["create", path], 2, "Missing option '--name'"),
+        (["create", path, "--name", "x", "--scope", "root"], 2, "'root' is not one of"),
+        (["create", path, "--name", "x", "--days", 0], 2, "0 is not in the range"),
+        (["create", tmp_path / "no" / "k", "--name", "x"], 5, "cannot be written"),
+        (["create", tmp_path / "other.json", "--name", "x"], 3, "not a file of API keys"),
+        (["list", tmp_path / "missing"], 3, "not a file of API keys"),
+        (["revoke", path, "nothere"], 2, "no key has the id 'nothere'"),
+    ):
+        found, out, err = run("keys", *arguments)
+        assert (found, out) == (code, "")
+        assert err.count("\n") == 1
+        assert said in err
