@@ -63,7 +63,7 @@ class HeldOut:
                 continue
             both = part.matrix.multiply(self.target).tocoo()
             if both.nnz:
-                rows = np.unique(both.coords[0])[:6].tolist()
+                rows = np.unique(both.coords[0])
                 raise DataError(
                     f"{both.nnz} interactions are both {name} and target,"
                     f" for users {shown(self.users.ids_at(rows))}"
