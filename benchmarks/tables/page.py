@@ -50,10 +50,17 @@ def section(table: Table) -> str:
     stale = [row for row in made if not table.is_made(row)]
     if stale:
         lines += ["", f"Made of an earlier config: {', '.join(stale)}."]
+    # searched rows first: they know the validation part that was cut out for them
+    told = [r["parts"]["meaning"] for r in sorted(made.values(), key=_unsearched) if "parts" in r]
+    lines += ["", told[0]] if told else []
     if table.source:
         lines += ["", f"Published: {table.source}"]
     lines += ["", *_matrix(table, made, metrics[0]), "", *_provenance(table, made)]
     return "\n".join(lines)
+
+
+def _unsearched(result: dict[str, Any]) -> bool:
+    return result["tuning"] is None
 
 
 def verdict(mean: float, low: float, high: float, published: str) -> str:

@@ -24,13 +24,12 @@ from page import write_page
 from table import ROOT, Table, load_table
 
 import recae
-from recae.data.interactions import Interactions
 from recae.data.readers import read_interactions
 from recae.experiment import RunConfig, compare, data_summary, load_config, make_split, run_summary
 from recae.experiment.compare import Entry
 from recae.experiment.run import config_of, make_model
 from recae.experiment.study import Trial, optuna_package
-from recae.experiment.tune import Tuned, prepare, tune
+from recae.experiment.tune import Material, Tuned, prepare, tune
 from recae.storage import write_atomic, write_parquet
 
 
@@ -76,9 +75,12 @@ def make_row(table: Table, row: str, arguments: argparse.Namespace) -> None:
     """Tune, fit, judge, and write the files of one row."""
     config = load_config(table.config_file(row))
     data = read_interactions(arguments.data / table.data, **dict(config.read))
-    tuned = None
+    tuned = parts = None
     if table.is_tuned(row):
-        tuned, config = search(table, row, data, config, arguments.work / table.name)
+        material = prepare(data, config, validation_users=table.search.get("validation_users"))
+        parts = material.parts  # with the validation part that was cut out for the search
+        tuned, config = search(table, row, material, arguments.work / table.name)
+        del material
     started = time.monotonic()
     seeded = hasattr(make_model(config.model, config).config, "rng")
     result = compare(
@@ -103,6 +105,7 @@ def make_row(table: Table, row: str, arguments: argparse.Namespace) -> None:
         "tuning": None if tuned is None else tuned.to_json(),
         "data": summary,
         "protocol": result.split.to_json(),
+        "parts": (parts or result.parts()).to_json(),
         "exam": entry.reports[0].fingerprint,
         "command": f"python benchmarks/tables/run.py {table.name} --rows {row}",
         **_commit(),
@@ -122,13 +125,10 @@ def make_row(table: Table, row: str, arguments: argparse.Namespace) -> None:
     print(f"{table.name} {row}: {about['seconds']} s after the search\n{result}", flush=True)
 
 
-def search(
-    table: Table, row: str, data: Interactions, config: RunConfig, work: Path
-) -> tuple[Tuned, RunConfig]:
+def search(table: Table, row: str, material: Material, work: Path) -> tuple[Tuned, RunConfig]:
     """Best options by the validation users, and the run that fits them."""
     optuna_package().logging.set_verbosity(optuna_package().logging.WARNING)
     work.mkdir(parents=True, exist_ok=True)
-    material = prepare(data, config, validation_users=table.search.get("validation_users"))
     trials = table.search["trials"]
 
     def told(trial: Trial) -> None:
@@ -141,7 +141,7 @@ def search(
 
     tuning = tune(
         material,
-        [config.model],
+        [material.final.model],
         trials=trials,
         timeout_s=table.search.get("timeout_s"),
         storage=f"sqlite:///{(work / row).absolute()}.db",

@@ -57,7 +57,7 @@ def command(
         write_text(out, json.dumps(result, indent=1) + "\n")
     if html is not None:
         table.to_html(html, command=made_by)
-    text = f"{table}\n\n{table.differences()}".rstrip()
+    text = "\n\n".join(filter(None, map(str, (table, table.differences(), table.parts()))))
     show(result, text, as_json=as_json)
     if require_beat is not None:
         table.require_beat(require_beat)

@@ -92,11 +92,12 @@ def command(
         )
         result: dict[str, Any] = {
             **tuning.to_json(),
+            "parts": material.parts.to_json(),
             "data": data_summary(data),
             "command": ["recae", *sys.argv[1:]],
             "run": run_summary(),
         }
-        text = str(tuning)
+        text = f"{tuning}\n\n{material.parts}"
         if judge or out is not None:
             trained = train(data, tuning.config)
             if judge:

@@ -2,6 +2,7 @@
 
 from recae.evaluation.evaluator import evaluate
 from recae.evaluation.names import ACCEPTED, DEFAULT_METRICS, Metric, parse_metric
+from recae.evaluation.parts import PartsCompared, compare_parts
 from recae.evaluation.report import Report, Segment, Summary, write_per_user
 from recae.evaluation.significance import Comparison, Difference, compare_reports
 
@@ -11,9 +12,11 @@ __all__ = [
     "DEFAULT_METRICS",
     "Difference",
     "Metric",
+    "PartsCompared",
     "Report",
     "Segment",
     "Summary",
+    "compare_parts",
     "compare_reports",
     "evaluate",
     "parse_metric",

@@ -14,7 +14,9 @@ from recae.errors import ConfigError, NotFittedError, RequirementError
 from recae.evaluation import (
     DEFAULT_METRICS,
     Comparison,
+    PartsCompared,
     Report,
+    compare_parts,
     compare_reports,
     evaluate,
     parse_metric,
@@ -126,6 +128,10 @@ class ComparisonTable:
             return Comparison(())
         return compare_reports({e.name: e.reports for e in self.entries}, metrics=[first])
 
+    def parts(self) -> PartsCompared:
+        """Compare the validation part, by which models are chosen, with the test part."""
+        return compare_parts(self.split.train, self.split.validation, self.split.test)
+
     def __getitem__(self, name: str) -> Entry:
         for entry in self.entries:
             if entry.name == name:
@@ -147,6 +153,7 @@ class ComparisonTable:
             "models": models,
             "differences": self.differences().to_json(),
             "protocol": self.split.to_json(),
+            "parts": self.parts().to_json(),
             "data": dict(self.data),
         }
 

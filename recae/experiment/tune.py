@@ -14,7 +14,7 @@ from recae.data.protocols.drawing import id_order
 from recae.data.protocols.redraw import redraw
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, DivergedError
-from recae.evaluation import parse_metric
+from recae.evaluation import PartsCompared, compare_parts, parse_metric
 from recae.evaluation.evaluator import fingerprint
 from recae.experiment.config import RunConfig
 from recae.experiment.run import make_model, make_split
@@ -42,6 +42,8 @@ class Material:
         Whether `validation` was cut out of what `final` trains on.
     has_test
         Whether the protocol has a test part. The part itself is not here.
+    parts
+        How the validation part compares with the test part; no model was asked for that.
     """
 
     train: Interactions
@@ -49,6 +51,7 @@ class Material:
     final: RunConfig
     cut: bool
     has_test: bool
+    parts: PartsCompared
 
 
 def prepare(
@@ -98,7 +101,8 @@ def prepare(
     if not split.validation.target.nnz:
         raise DataError("no validation user has a target to be judged on")
     validation = _some(split.validation, validation_users, config.seed)
-    return Material(split.train, validation, final, cut, split.test is not None)
+    parts = compare_parts(split.train, split.validation, split.test)
+    return Material(split.train, validation, final, cut, split.test is not None, parts)
 
 
 def _some(held_out: HeldOut, n_users: int | None, seed: int) -> HeldOut:
