@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -289,7 +290,7 @@ def test_a_report_with_nowhere_to_lie_is_refused_first(tmp_path: Path, capsys) -
     assert "no directory to lie in" in capsys.readouterr().err
 
 
-def test_the_commands_write_it(tmp_path: Path, capsys) -> None:
+def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "plays.csv"
     rng = np.random.default_rng(1)
     lines = ["user_id,item_id"]
@@ -326,6 +327,18 @@ def test_the_commands_write_it(tmp_path: Path, capsys) -> None:
     assert "Validation score" in text
     assert re.search(r"<li[^>]*>Film \d+", text)  # titles are stored with the model
     assert (model / "CURRENT").read_text().split()[0] in text
+
+    # one pass over the users gives both, and the page changes no figure
+    by = ["--by", "popularity", "--per-user", str(tmp_path / "u.parquet")]
+    found = []
+    for arguments in (report, [a for a in report if a not in ("--html", str(stored))]):
+        judge = Mock(wraps=recae.evaluate)
+        monkeypatch.setattr("recae.experiment.run.evaluate", judge)
+        assert _run([*arguments, *by], debug=False) == 0
+        assert judge.call_count == 1
+        found.append((capsys.readouterr().out, (tmp_path / "u.parquet").read_bytes()))
+    assert found[0] == found[1]
+    assert "popularity" in found[0][0]
 
     # checkpoints of another training are not passed off as this model's
     described = sorted((model / "run").glob("epoch-*.json"))

@@ -41,11 +41,13 @@ def command(
     names = (
         None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     )
-    report, split, _ = evaluate_stored(directory, source, metrics=names, part=part, by=by)
+    if html is None:
+        report, split, _ = evaluate_stored(directory, source, metrics=names, part=part, by=by)
+    else:
+        table, report = stored_table(directory, source, metrics=names, part=part, by=by)
+        split = table.split
+        table.to_html(html, command=["recae", *sys.argv[1:]])
     if per_user is not None:
         write_per_user(report, per_user)
-    if html is not None:
-        table = stored_table(directory, source, metrics=names, part=part)
-        table.to_html(html, command=["recae", *sys.argv[1:]])
     value: dict[str, Any] = {**report.to_json(), "part": part, "protocol": split.to_json()}
     show(value, f"{part} part, protocol {split.protocol}\n{report}", as_json=as_json)

@@ -1,4 +1,4 @@
-"""People and items that the arguments of a command name: stored ones, or those of a file."""
+"""People and items that arguments name, stored or of a file, and the list of one of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +9,13 @@ import click
 import numpy as np
 from scipy.sparse import csr_array
 
+from recae.cli.output import show
 from recae.cli.reading import read, resolve
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, shown
 from recae.experiment import RunConfig
-from recae.serving import Bundle
+from recae.serving import Bundle, Recommendations, Similar
 
 # How a file is laid out and which rows count; the counts that users and items of the training data
 # needed say nothing about people who come later.
@@ -179,3 +180,16 @@ def lines_of(path: Path) -> list[str]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     return [line for line in text.split("\n") if line.strip()]
+
+
+def show_list(answer: Recommendations | Similar, *, as_json: bool) -> None:
+    """Print the list of an answer of a service, and on stderr what could not be followed."""
+    for warning in answer.warnings:
+        click.echo(f"note: {warning}", err=True)
+    items = [
+        {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
+    ]
+    text = "\n".join(
+        f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items
+    )
+    show(items, text, as_json=as_json)

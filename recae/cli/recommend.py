@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from recae.cli.output import show
-from recae.cli.people import items_of, lines_of, people_of, stored_people, wanted_users
+from recae.cli.people import items_of, lines_of, people_of, show_list, stored_people, wanted_users
 from recae.cli.reading import reading_options
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
@@ -152,15 +152,7 @@ def _one_history(
         candidates=None if candidates is None else lines_of(candidates),
         exclude=[] if exclude is None else lines_of(exclude),
     )
-    for warning in answer.warnings:
-        click.echo(f"note: {warning}", err=True)
-    items = [
-        {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
-    ]
-    text = "\n".join(
-        f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items
-    )
-    show(items, text, as_json=as_json)
+    show_list(answer, as_json=as_json)
 
 
 def _shard(shard: str, n: int) -> slice:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from recae.cli.output import NewFile, show
-from recae.cli.people import lines_of
+from recae.cli.people import lines_of, show_list
 from recae.serving import RecommendationService, load_bundle
 from recae.serving.lists import FORMATS, Format, format_of
 from recae.serving.similar import stream_similar, write_similar
@@ -75,12 +75,4 @@ def _one(
         candidates=None if candidates is None else lines_of(candidates),
         exclude=[] if exclude is None else lines_of(exclude),
     )
-    for warning in answer.warnings:
-        click.echo(f"note: {warning}", err=True)
-    items = [
-        {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
-    ]
-    text = "\n".join(
-        f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items
-    )
-    show(items, text, as_json=as_json)
+    show_list(answer, as_json=as_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recae.data.interactions import Interactions
-from recae.evaluation import DEFAULT_METRICS
+from recae.evaluation import DEFAULT_METRICS, Report
 from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import SEGMENTS, detailed, with_detail
 from recae.experiment.run import config_of, data_summary, evaluate_stored
@@ -22,13 +22,20 @@ def stored_table(
     *,
     metrics: Sequence[str] | None = None,
     part: Literal["test", "validation"] = "test",
-) -> ComparisonTable:
+    by: Sequence[str] = (),
+) -> tuple[ComparisonTable, Report]:
     """Judge a stored model as `evaluate_stored` does, in the detail of a report.
 
     Parameters
     ----------
     metrics
         Those of the training when not given.
+    by
+        Segments of the second result.
+
+    Returns
+    -------
+    The model as a comparison of one, and what `evaluate_stored` returns for the same question.
 
     Raises
     ------
@@ -41,7 +48,7 @@ def stored_table(
     run: Mapping[str, Any] = bundle.provenance.get("run", {})
     asked = tuple(dict.fromkeys(metrics or run.get("metrics") or DEFAULT_METRICS))
     full, split, data = evaluate_stored(
-        directory, source, metrics=with_detail(asked), part=part, by=SEGMENTS
+        directory, source, metrics=with_detail(asked), part=part, by=(*by, *SEGMENTS)
     )
     held_out = getattr(split, part)
     report, details = detailed(
@@ -51,7 +58,13 @@ def stored_table(
     entry = Entry(bundle.model.name, (report,), config_of(bundle.model), fit_s, details)
     titled = replace(split, train=replace(split.train, item_table=bundle.item_table))
     about = data_summary(data) | {"trained": _trained(bundle)}
-    return ComparisonTable((entry,), asked, titled, about, part)
+    segments = tuple(
+        replace(s, per_user={name: v for name, v in s.per_user.items() if name in asked})
+        for s in full.segments
+        if s.by in by
+    )
+    table = ComparisonTable((entry,), asked, titled, about, part)
+    return table, replace(report, segments=segments)
 
 
 def _trained(bundle: Bundle) -> dict[str, object]:

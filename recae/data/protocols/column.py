@@ -44,9 +44,7 @@ class Column(SplitProtocol):
         """Split `data`; see the class."""
         if data.part is None:
             raise DataError("the data carries no split; name the column with --split-col")
-        if self.validation_fraction is None:
-            return split_rows(data, data.part, fold_in_validation=False)
-        if (data.part == VALIDATION).any():
+        if self.validation_fraction is not None and (data.part == VALIDATION).any():
             raise ConfigError(
                 f"validation_fraction={self.validation_fraction} for data with a validation part;"
                 " it is for data without one"
@@ -55,12 +53,14 @@ class Column(SplitProtocol):
 
 
 def cut_validation(
-    data: Interactions, part: Int8[np.ndarray, " nnz"], fraction: float, rng: int
+    data: Interactions, part: Int8[np.ndarray, " nnz"], fraction: float | None, rng: int
 ) -> Parts:
-    """Turn a share of each user's training entries into validation entries, then split.
+    """Turn a share of each user's training entries, if any, into validation entries, then split.
 
     Users with two or more training entries give at least one and keep at least one.
     """
+    if fraction is None:
+        return split_rows(data, part, fold_in_validation=False)
     drawn = draw_from_rows(data, part == TRAIN, fraction, np.random.default_rng((rng, 1)))
     cut = np.where(drawn, VALIDATION, part).astype(np.int8)
     parts = split_rows(data, cut, fold_in_validation=False)

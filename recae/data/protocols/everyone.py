@@ -8,7 +8,7 @@ import numpy as np
 from recae.data.interactions import Interactions
 from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction
 from recae.data.protocols.column import cut_validation
-from recae.data.protocols.rows_apart import TRAIN, split_rows
+from recae.data.protocols.rows_apart import TRAIN
 
 
 @final
@@ -37,6 +37,4 @@ class Everyone(SplitProtocol):
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""
         everything = np.full(data.matrix.nnz, TRAIN, dtype=np.int8)
-        if self.validation_fraction is None:
-            return split_rows(data, everything, fold_in_validation=False)
         return cut_validation(data, everything, self.validation_fraction, self.rng)
