@@ -15,6 +15,7 @@ help:
 	@echo "make report      a report of the sample, and pictures of it where there is Chromium"
 	@echo "make table-gowalla, table-ml1m, table-infinite-ae"
 	@echo "                 the rows of docs/results.md that are missing (hours); needs RECAE_DATASETS"
+	@echo "make bench-peers recae beside RecBole, Cornac and implicit (3 GB of environments in PEERS, 25 minutes)"
 	@echo "make clean       remove what these commands made"
 
 install: $(VENV)/.installed
@@ -56,6 +57,13 @@ report: install
 
 table-gowalla table-ml1m table-infinite-ae: install
 	$(BIN)/python benchmarks/tables/run.py $(subst -,_,$(@:table-%=%))
+
+PEERS ?= build/peers
+
+bench-peers: install
+	benchmarks/peers/build.sh $(PEERS) $(PYTHON)
+	$(BIN)/python benchmarks/train_peers.py --peers $(PEERS)
+	$(BIN)/python benchmarks/performance_page.py
 
 clean:
 	rm -rf $(VENV) dist build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache

@@ -10,9 +10,6 @@ ways guess numbers where ids are meant. recae checks and accounts for every row 
 import argparse
 import importlib
 import json
-import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from peers.orders import peak_gb
 
 ITEMS = 20_000
 CHUNK_USERS = 5_000
@@ -83,16 +81,39 @@ def measure(reader: str, path: Path) -> None:
     start = time.perf_counter()
     shape = READERS[reader](path)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(json.dumps({"seconds": seconds, "peak_gb": peak, "shape": shape}))
+    print(json.dumps({"seconds": seconds, "peak_gb": peak_gb(), "shape": shape}))
 
 
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+def compare(rows: int, rounds: int) -> dict[str, object]:
+    """Read the same file with both in turns; medians, and what was read."""
+    runs: dict[str, list[dict[str, object]]] = {name: [] for name in READERS}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "interactions.csv"
+        write_table(path, rows)
+        size = path.stat().st_size
+        path.read_bytes()  # both find the file in memory
+        for _ in range(rounds):
+            for name in READERS:
+                command = [sys.executable, __file__, "--measure", name, str(path)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                runs[name].append(json.loads(done.stdout))
+                print(name, done.stdout.strip(), file=sys.stderr)
+    shapes = {tuple(run["shape"]) for found in runs.values() for run in found}
+    if len(shapes) != 1:
+        raise SystemExit(f"the readers disagree: {shapes}")
+    seconds = {n: statistics.median(r["seconds"] for r in found) for n, found in runs.items()}
+    peak = {n: statistics.median(r["peak_gb"] for r in found) for n, found in runs.items()}
+    return {
+        "ratio_read": seconds["pandas"] / seconds["recae"],
+        "read_peak_gb": peak["recae"],
+        "rows": rows,
+        "bytes": size,
+        "shape": shapes.pop(),
+        "seconds": seconds,
+        "peak_gb": peak,
+        "runs": runs,
+        "versions": {n: version(n) for n in ("recae", "pandas", "pyarrow", "numpy", "scipy")},
+    }
 
 
 def main() -> None:
@@ -105,40 +126,9 @@ def main() -> None:
     if args.measure:
         measure(args.measure[0], Path(args.measure[1]))
         return
-    runs: dict[str, list[dict[str, object]]] = {name: [] for name in READERS}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "interactions.csv"
-        write_table(path, args.rows)
-        size = path.stat().st_size
-        path.read_bytes()  # both find the file in memory
-        for _ in range(args.rounds):
-            for name in READERS:
-                command = [sys.executable, __file__, "--measure", name, str(path)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                runs[name].append(json.loads(done.stdout))
-                print(name, done.stdout.strip(), file=sys.stderr)
-    shapes = {tuple(run["shape"]) for found in runs.values() for run in found}
-    if len(shapes) != 1:
-        raise SystemExit(f"the readers disagree: {shapes}")
-    seconds = {n: statistics.median(r["seconds"] for r in found) for n, found in runs.items()}
-    peak = {n: statistics.median(r["peak_gb"] for r in found) for n, found in runs.items()}
-    result = {
-        "ratio_read": seconds["pandas"] / seconds["recae"],
-        "read_peak_gb": peak["recae"],
-        "rows": args.rows,
-        "bytes": size,
-        "shape": shapes.pop(),
-        "seconds": seconds,
-        "peak_gb": peak,
-        "rounds": args.rounds,
-        "hardware": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "platform": platform.platform(),
-        },
-        "versions": {n: version(n) for n in ("recae", "pandas", "pyarrow", "numpy", "scipy")}
-        | {"python": platform.python_version()},
-    }
+    from rates import machine  # here, because it imports torch, which a reader does not need
+
+    result = compare(args.rows, args.rounds) | {"machine": machine()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -1,0 +1,287 @@
+"""recae beside its peers on the same data: training, evaluation, batch recommendation, reading.
+
+    make bench-peers
+    python benchmarks/train_peers.py --peers build/peers [--quick]
+
+Every contender is a process that loads once; the processes are asked in turn, a window of steps
+each, so that only one works at a time and all see the same machine. What each of them does stands
+in its file in `benchmarks/peers`. Widths are items - 600 - 200 - 600 - items everywhere, the data
+is a made-up matrix of the shape of ML-20M. Figures are medians over the windows, ratios are ratios
+of medians; ceilings are the best of measurements before, between and after. `--quick` is small, for
+trying whether all contenders run: its figures mean nothing.
+
+Writes `benchmarks/results/train_peers.json`: the figures of `peers/goals.py` at the top, then
+whether they are what they should be, and all they were made from.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import read
+from peers.crew import Answer, Contender, Worker, crew, in_turns, ratio, say, summary
+from peers.data import Written, write_data
+from peers.goals import GOALS, judged
+from rates import best, floor, floor_seconds, machine
+
+from recae.data.synthetic_matrix import ML_20M, MatrixShape
+
+HERE = Path(__file__).parent
+PEERS = {  # each has an environment; packages whose versions are told
+    "recbole": ("recbole", "torch", "numpy"),
+    "cornac": ("cornac", "torch", "numpy"),
+    "implicit": ("implicit", "numpy", "scipy"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured.
+
+    Attributes
+    ----------
+    shape
+        Of the matrix.
+    steps
+        Of a window, by batch size.
+    repeats
+        Windows of each contender.
+    people
+        Who are evaluated.
+    asked
+        Who get lists.
+    rows
+        Of the file that is read.
+    """
+
+    shape: MatrixShape
+    steps: dict[int, int]
+    repeats: int
+    people: int
+    asked: int
+    rows: int
+
+
+FULL = Size(ML_20M, {500: 12, 2048: 4}, 5, 10_000, 20_000, 20_000_000)
+QUICK = Size(
+    MatrixShape(n_users=5_000, n_items=3_000, n_interactions=250_000),
+    {500: 2, 2048: 1},
+    3,
+    1_000,
+    2_000,
+    200_000,
+)
+
+
+class Run:
+    """One run: what it found, phase after phase."""
+
+    def __init__(self, size: Size, peers: Path, folder: Path, threads: int) -> None:
+        self.size, self.folder, self.threads = size, folder, threads
+        self._python = {name: peers / name / "bin" / "python" for name in PEERS}
+        self.rates: dict[str, list[dict]] = {}
+        self.found: dict[str, dict[str, dict]] = {}
+        self.loaded: dict[str, Answer] = {}
+
+    def peer(self, name: str, *arguments: str) -> Contender:
+        return Contender(self._python[name], f"with_{name}.py", (str(self.folder), *arguments))
+
+    def ours(self, kind: str, *arguments: str) -> Contender:
+        python = Path(sys.executable)
+        return Contender(python, "with_recae.py", (kind, str(self.folder), *arguments))
+
+    def ceilings(self) -> None:
+        """Measure what the machine can do, once more."""
+        batches = [str(batch) for batch in self.size.steps]
+        text = self._output(sys.executable, HERE / "rates.py", "--batches", *batches)
+        for batch, measured in json.loads(text).items():
+            self.rates.setdefault(batch, []).append(measured)
+        say("rates are measured")
+
+    def train(self, recbole: Worker, batch: int, others: dict[str, Contender]) -> None:
+        """Windows of training of `recbole` and the `others`."""
+        with crew(others, self.folder, self.threads) as workers:
+            everybody = {**workers, "recbole": recbole}
+            self.loaded |= {name: worker.loaded for name, worker in everybody.items()}
+            in_turns(everybody, 1, do="train", batch=batch, steps=2)  # warm
+            answers = in_turns(
+                everybody,
+                self.size.repeats,
+                do="train",
+                batch=batch,
+                steps=self.size.steps[batch],
+            )
+            self.found[f"train_b{batch}"] = {
+                name: summary(answers[name], worker) for name, worker in everybody.items()
+            }
+
+    def evaluate(self, recbole: Worker, model: Worker) -> dict[str, dict]:
+        """Windows of evaluation; the figures of both for the same weights."""
+        recbole.ask(do="weights")
+        everybody = {"recae": model, "recbole": recbole}
+        warm = in_turns(everybody, 1, do="evaluate")
+        figures = {name: answers[0]["figures"] for name, answers in warm.items()}
+        answers = in_turns(everybody, self.size.repeats, do="evaluate")
+        self.found["evaluate"] = {n: summary(answers[n], w) for n, w in everybody.items()}
+        return figures
+
+    def recommend(self, model: Worker) -> None:
+        """Windows of batch recommendation."""
+        with crew({"implicit": self.peer("implicit")}, self.folder, self.threads) as workers:
+            everybody = {"recae": model, **workers}
+            self.loaded |= {name: worker.loaded for name, worker in everybody.items()}
+            in_turns(everybody, 1, do="recommend", users=self.size.asked)  # warm
+            answers = in_turns(everybody, self.size.repeats, do="recommend", users=self.size.asked)
+            self.found["recommend"] = {n: summary(answers[n], w) for n, w in everybody.items()}
+
+    def extra_memory(self) -> dict[str, int]:
+        """Bytes that a step holds beyond what it found, of every contender of ours."""
+        out = self.folder / "extra.json"
+        options = ("--batches", "500", "--items", str(self.size.shape.n_items), "--out", str(out))
+        self._output(sys.executable, HERE / "train_step.py", "--only-memory", *options)
+        extra: dict[str, int] = json.loads(out.read_text())["b500"]["extra_bytes"]
+        return extra
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Versions of everything that was measured."""
+        ask = (
+            "import json, sys; from importlib.metadata import version;"
+            "print(json.dumps({n: version(n) for n in sys.argv[1:]}))"
+        )
+        packages = {"recae": ("recae", "torch", "numpy", "scipy", "pandas", "pyarrow"), **PEERS}
+        found = {}
+        for name, names in packages.items():
+            python = self._python.get(name, Path(sys.executable))
+            found[name] = json.loads(self._output(python, "-c", ask, *names))
+        return found
+
+    def _output(self, *command: str | Path) -> str:
+        """What a command printed."""
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        return done.stdout
+
+
+def everything(run: Run) -> dict[str, object]:
+    """All phases, and what they give."""
+    size, started = run.size, time.perf_counter()
+    load_before = os.getloadavg()
+    say("writing the data")
+    written: Written = write_data(run.folder, size.shape, size.people)
+    reading = read.compare(size.rows, size.repeats)
+    extra = run.extra_memory()
+    run.ceilings()
+    with crew({"recbole": run.peer("recbole")}, run.folder, run.threads) as first:
+        recbole = first["recbole"]
+        ours = {
+            f"recae_{path}_{name}": run.ours("train", path, precision, "500")
+            for path in ("fast", "plain", "textbook")
+            for name, precision in (("bf16", "bfloat16"), ("fp32", "float32"))
+        }
+        run.train(recbole, 500, {**ours, "cornac": run.peer("cornac", "500")})
+        run.ceilings()
+        ours = {
+            f"recae_{path}_bf16": run.ours("train", path, "bfloat16", "2048")
+            for path in ("fast", "plain")
+        }
+        run.train(recbole, 2048, ours)
+        run.ceilings()
+        with crew({"recae": run.ours("model")}, run.folder, run.threads) as second:
+            figures = run.evaluate(recbole, second["recae"])
+            recbole.close()
+            run.recommend(second["recae"])
+    ceilings = {batch: best(measured) for batch, measured in run.rates.items()}
+    ratios = _ratios(run.found)
+    floors = {
+        batch: {
+            name: floor(ceilings[f"b{batch}"], name, batch, size.shape.n_items)
+            for name in ("bf16", "fp32")
+        }
+        for batch in size.steps
+    }
+    over = {
+        f"over_floor_b{batch}": batch
+        / run.found[f"train_b{batch}"]["recae_fast_bf16"]["users_s"]
+        / floor_seconds(floors[batch]["bf16"])
+        for batch in size.steps
+    }
+    values = (
+        {key: float(str(found["ratio"])) for key, found in ratios.items()}
+        | over
+        | {"extra_memory": extra["fast_bf16"] / extra["plain_fp32"]}
+        | {key: float(str(reading[key])) for key in ("ratio_read", "read_peak_gb")}
+    )
+    about = machine() | {"threads": run.threads}
+    amx = bool(about["amx"])
+    return {
+        **{key: values[key] for key in GOALS},
+        "goals": {key: judged(key, values[key], amx=amx) for key in GOALS},
+        "column": "AMX" if amx else "no AMX",
+        "machine": about,
+        "versions": run.versions(),
+        "data": asdict(written),
+        "size": asdict(size),
+        "ratios": ratios,
+        "same_weights_figures": figures,
+        "floor": {f"b{batch}": terms for batch, terms in floors.items()},
+        "rates": ceilings,
+        "extra_bytes": extra,
+        "reading": reading,
+        "loaded": run.loaded,
+        "found": run.found,
+        "load_average": {"before": load_before, "after": os.getloadavg()},
+        "minutes": (time.perf_counter() - started) / 60,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _ratios(found: dict[str, dict[str, dict]]) -> dict[str, dict]:
+    small, large = found["train_b500"], found["train_b2048"]
+    fast = small["recae_fast_bf16"]
+    return {
+        "ratio_recbole_b500": ratio(fast, small["recbole"]),
+        "ratio_recbole_b2048": ratio(large["recae_fast_bf16"], large["recbole"]),
+        "ratio_cornac_b500": ratio(fast, small["cornac"]),
+        "ratio_plain_bf16_b500": ratio(fast, small["recae_plain_bf16"]),
+        "ratio_plain_bf16_b2048": ratio(large["recae_fast_bf16"], large["recae_plain_bf16"]),
+        "ratio_plain_fp32": ratio(small["recae_fast_fp32"], small["recae_plain_fp32"]),
+        "plain_of_textbook": ratio(small["recae_plain_fp32"], small["recae_textbook_fp32"]),
+        "ratio_eval": ratio(found["evaluate"]["recae"], found["evaluate"]["recbole"]),
+        "ratio_batch": ratio(found["recommend"]["recae"], found["recommend"]["implicit"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--peers", type=Path, required=True, help="built by peers/build.sh")
+    parser.add_argument("--threads", type=int, default=int(str(machine()["cores"])))
+    parser.add_argument("--quick", action="store_true", help="small data, to see that all run")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    missing = [name for name in PEERS if not (args.peers / name / "bin" / "python").exists()]
+    if missing:
+        raise SystemExit(f"{args.peers} has no environment of {', '.join(missing)}; peers/build.sh")
+    out = args.out or (
+        Path("out/train_peers_quick.json") if args.quick else HERE / "results/train_peers.json"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        size = QUICK if args.quick else FULL
+        result = everything(Run(size, args.peers.absolute(), Path(folder), args.threads))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    for key, about in result["goals"].items():  # type: ignore[attr-defined]
+        met = "aim" if about["aim_met"] else "met" if about["met"] else "MISSED"
+        print(f"{key:24} {about['value']:7.2f}  {about['sense']} {about['least']:<5} {met}")
+    print(f"{result['minutes']:.1f} minutes, written to {out}")
+
+
+if __name__ == "__main__":
+    main()
