@@ -14,6 +14,7 @@ True
 """
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError as _NotInstalled
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from recae.ranking.recommender import Recommender
     from recae.ranking.topk import TopK
 
-__version__ = _version("recae")
+try:
+    __version__ = _version("recae")
+except _NotInstalled:  # run from a checkout, as on a machine where nothing can be installed
+    __version__ = "0+checkout"
 
 _PUBLIC = {
     "ALS": "recae.models.als",

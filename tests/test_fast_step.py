@@ -333,7 +333,8 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
 def test_auto_is_fast_from_ten_thousand_items(n_items: int, path: str) -> None:
     net = network("vae", n_items)
     assert resolve_path("auto", net, torch.device("cpu")) == path
-    assert resolve_path("auto", net, torch.device("cuda")) == "plain"
+    assert resolve_path("auto", net, torch.device("cuda")) == "fast"
+    assert resolve_path("auto", net, torch.device("cuda"), every_step=True) == "plain"
     assert resolve_path("auto", net.double(), torch.device("cpu")) == "plain"
 
 

@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -25,12 +25,19 @@ class SparseBatch:
         Number of items of each row, shape ``(batch,)``; 0 is legal.
     n_items
         Number of columns.
+    weights
+        Share of each row in a mean over the batch, where rows of padding have none; None is equal
+        shares.
+    drawn
+        Values of the entries after dropout, where they were drawn with the batch.
     """
 
-    items: Int64[Tensor, " nnz"]
+    items: Int[Tensor, " nnz"]
     offsets: Int64[Tensor, " batch"]
     lengths: Int64[Tensor, " batch"]
     n_items: int
+    weights: Float[Tensor, " batch"] | None = None
+    drawn: Float[Tensor, " nnz"] | None = None
 
     @classmethod
     def from_csr(cls, matrix: csr_array, *, device: torch.device | str = "cpu") -> "SparseBatch":
@@ -57,3 +64,7 @@ class SparseBatch:
         return torch.rsqrt(self.lengths.to(dtype)).repeat_interleave(
             self.lengths, output_size=len(self.items)
         )
+
+    def mean(self, values: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Mean of a number of each row."""
+        return values.mean() if self.weights is None else torch.dot(values, self.weights)

@@ -1,7 +1,7 @@
 """`FastPath`: the two wide layers of a network, computed by blocks while it trains."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from jaxtyping import Float, Float32
 from torch import Tensor
@@ -9,6 +9,24 @@ from torch import Tensor
 from recae.networks.batch import SparseBatch
 from recae.networks.fused_softmax import FusedSoftmax, RowUpdates
 from recae.networks.item_bags import item_bags
+
+
+@runtime_checkable
+class WidePath(Protocol):
+    """Computes the first and the last layer of a network while it trains."""
+
+    @property
+    def updates(self) -> bool:
+        """Whether the tables are updated during the backward pass, weight decay included."""
+        ...
+
+    def bag(self, table: Tensor, x: SparseBatch, values: Tensor) -> Tensor:
+        """Sum of the table rows of each history, weighted by `values`."""
+        ...
+
+    def nll(self, hidden: Tensor, weight: Tensor, bias: Tensor, x: SparseBatch) -> Tensor:
+        """Negative log-likelihood of each history, given the last hidden layer."""
+        ...
 
 
 @final

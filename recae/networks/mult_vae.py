@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from recae.networks.batch import SparseBatch
-from recae.networks.fast_path import FastPath
+from recae.networks.fast_path import WidePath
 from recae.networks.losses import annealed_beta, gaussian_kl, multinomial_nll, squared_weights
 
 
@@ -86,6 +86,8 @@ def _dropped(
     x: SparseBatch, keep: Bool[Tensor, " nnz"] | None, dropout: float, dtype: torch.dtype
 ) -> Float[Tensor, " nnz"]:
     """Values of the normalised history after inverted dropout with the mask `keep`."""
+    if x.drawn is not None:
+        return x.drawn
     values = x.normalised(dtype)
     return values if keep is None else values * keep / (1.0 - dropout)
 
@@ -105,7 +107,7 @@ class _Network(nn.Module):
         How to compute the two wide layers of a training step; None is by the plain equations.
     """
 
-    fast: FastPath | None = None
+    fast: WidePath | None = None
 
     def __init__(
         self,
@@ -155,8 +157,8 @@ class _Network(nn.Module):
         """Negative log-likelihood of the histories given their codes, averaged."""
         if self.fast is not None:
             output = self.output
-            return self.fast.nll(self._hidden(z), output.weight, output.bias, x).mean()
-        return multinomial_nll(self.decode(z), x).mean()
+            return x.mean(self.fast.nll(self._hidden(z), output.weight, output.bias, x))
+        return x.mean(multinomial_nll(self.decode(z), x))
 
     def _penalty(self) -> Tensor:
         """``weight_decay`` times the squares of all weights; biases are left out."""
@@ -292,7 +294,7 @@ class MultVAENetwork(_Network):
         *,
         keep: Bool[Tensor, " nnz"] | None,
         noise: Float[Tensor, "batch latent"],
-        beta: float,
+        beta: float | Float[Tensor, ""],
     ) -> Loss:
         """Negative evidence bound of a batch for given mask, noise and KL weight (eq. 6).
 
@@ -304,7 +306,7 @@ class MultVAENetwork(_Network):
         mu, log_var = self.encode(x, keep)
         z = mu + noise * (0.5 * log_var).exp()
         nll = self._nll(z, x)
-        kl = gaussian_kl(mu, log_var).mean()
+        kl = x.mean(gaussian_kl(mu, log_var))
         return Loss(nll + beta * kl + self._penalty(), nll, kl)
 
     def loss(self, x: SparseBatch, *, step: int, rng: torch.Generator) -> Loss:
@@ -313,8 +315,11 @@ class MultVAENetwork(_Network):
         noise = torch.randn(
             len(x), self.latent_dim, generator=rng, device=x.items.device, dtype=self.dtype
         )
-        beta = annealed_beta(step, cap=self.beta_cap, anneal_steps=self.anneal_steps)
-        return self.loss_given(x, keep=keep, noise=noise, beta=beta)
+        return self.loss_given(x, keep=keep, noise=noise, beta=self.beta(step))
+
+    def beta(self, step: int) -> float:
+        """Weight of the KL term at update `step`, counted from 0."""
+        return annealed_beta(step, cap=self.beta_cap, anneal_steps=self.anneal_steps)
 
     def tower(self) -> Tower:
         """Return the network as used at prediction: the code is the mean, nothing is drawn."""

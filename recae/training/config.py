@@ -35,7 +35,8 @@ class TrainingConfig:
         bfloat16 on a CUDA device that has it.
     path
         ``"plain"``: the equations as written. ``"fast"``: the same numbers with the wide layers
-        and their updates by blocks. ``"auto"``: fast on the CPU, from 10,000 items.
+        and their updates by blocks. ``"auto"``: fast on the CPU from 10,000 items, and on a
+        CUDA device unless `ema_decay` is set.
     rng
         Seed of everything that is drawn.
     """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recae.errors import ConfigError
-from recae.networks.fast_path import FastPath
+from recae.networks.fast_path import FastPath, WidePath
 from recae.networks.fused_softmax import FusedSoftmax
 from recae.training.table_adam import BETAS, EPSILON, TableAdam
 
@@ -21,18 +21,23 @@ _WIDE = 10_000
 class WideNetwork(Protocol):
     """A network between two tables with a row for each item, which can go by the fast path."""
 
-    fast: FastPath | None
+    fast: WidePath | None
     table: nn.Module
     output: nn.Module
     weight_decay: float
 
 
 def resolve_path(
-    path: Literal["auto", "plain", "fast"], network: nn.Module, device: torch.device
+    path: Literal["auto", "plain", "fast"],
+    network: nn.Module,
+    device: torch.device,
+    *,
+    every_step: bool = False,
 ) -> Literal["plain", "fast"]:
     """Path to train `network` by; ``"auto"`` is the fast one where it is known to be faster.
 
-    That is on the CPU, from 10,000 items.
+    That is from 10,000 items on the CPU; on a CUDA device at any size, as there the plain path
+    waits for the host at each step, unless the weights are read at `every_step`.
 
     Raises
     ------
@@ -44,6 +49,8 @@ def resolve_path(
     if path == "fast" and not able:
         raise ConfigError("path is fast; this network has no fast path, auto or plain is accepted")
     if path == "auto":
+        if device.type == "cuda":
+            return "fast" if able and not every_step else "plain"
         wide = isinstance(output, Tensor) and able and len(output) >= _WIDE
         return "fast" if wide and device.type == "cpu" else "plain"
     return path

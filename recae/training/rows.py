@@ -24,6 +24,11 @@ def stream(seed: int, purpose: int, count: int) -> int:
     return int(np.random.SeedSequence([seed, purpose, count]).generate_state(1, np.uint64)[0] >> 1)
 
 
+def epoch_order(seed: int, epoch: int, n_users: int) -> Int64[np.ndarray, " users"]:
+    """Order of the users in `epoch`."""
+    return np.random.default_rng(stream(seed, ORDER, epoch)).permutation(n_users)
+
+
 @final
 class DeviceRows:
     """Rows of a CSR matrix, resident on a device, handed out in batches.
@@ -53,7 +58,6 @@ class DeviceRows:
 
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[SparseBatch]:
         """All rows once, in the order of `epoch`; the last batch may be short."""
-        order = np.random.default_rng(stream(seed, ORDER, epoch)).permutation(self.n_users)
-        users = torch.from_numpy(order).to(self._device)
+        users = torch.from_numpy(epoch_order(seed, epoch, self.n_users)).to(self._device)
         for start in range(0, self.n_users, batch_size):
             yield self.batch(users[start : start + batch_size])

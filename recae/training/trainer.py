@@ -22,6 +22,7 @@ from recae.training.config import (
     steps_per_epoch,
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
+from recae.training.device_steps import DeviceSteps
 from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.rows import STEP, DeviceRows, stream
 
@@ -173,21 +174,36 @@ class _Run:
         n_users = int(rows.shape[0])
         self.config = config
         self.network = network
-        self.rows = DeviceRows(rows, device)
+        self.n_users = n_users
         self.device = device
         self.precision = resolve_precision(config.precision, device)
         self.batch_size = planned_batch_size(config, n_users)
         self.steps_per_epoch = steps_per_epoch(config, n_users)
         self.n_epochs = planned_epochs(config, n_users)
         self.parameters = dict(network.named_parameters())
-        self.optimiser = Optimiser(
-            network,
-            path=resolve_path(config.path, network, device),
-            learning_rate=config.learning_rate,
-            precision=self.precision,
-            entries=self.batch_size * rows.nnz / n_users,
-            every_step=config.ema_decay is not None,
-        )
+        averaged = config.ema_decay is not None
+        path = resolve_path(config.path, network, device, every_step=averaged)
+        self.optimiser: Optimiser | DeviceSteps
+        if path == "fast" and device.type == "cuda" and not averaged:
+            self.optimiser = DeviceSteps(
+                network,
+                rows,
+                batch_size=self.batch_size,
+                n_epochs=self.n_epochs,
+                learning_rate=config.learning_rate,
+                precision=self.precision,
+                seed=config.rng,
+            )
+        else:
+            self.rows = DeviceRows(rows, device)
+            self.optimiser = Optimiser(
+                network,
+                path=path,
+                learning_rate=config.learning_rate,
+                precision=self.precision,
+                entries=self.batch_size * rows.nnz / n_users,
+                every_step=averaged,
+            )
         self.average = _copies(self.parameters) if config.ema_decay is not None else None
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
@@ -226,9 +242,14 @@ class _Run:
         step = epoch * self.steps_per_epoch
         sums = torch.zeros(3, dtype=torch.float64)
         self.network.train()
-        for x in self.rows.epoch(self.config.rng, epoch, self.batch_size):
-            sums += self._step(x, step) * len(x)
-            step += 1
+        if isinstance(self.optimiser, DeviceSteps):
+            sums = self.optimiser.epoch(epoch)
+            step += self.steps_per_epoch
+            self._check_finite(sums / self.n_users, f"in epoch {epoch + 1}")
+        else:
+            for x in self.rows.epoch(self.config.rng, epoch, self.batch_size):
+                sums += self._step(x, step, self.optimiser) * len(x)
+                step += 1
         self.network.eval()
         self.optimiser.settle()
         score = None
@@ -240,21 +261,24 @@ class _Run:
             if best:
                 self.best_score = score
                 self.best = _copies(self.average or self.parameters)
-        loss, nll, kl = (sums / self.rows.n_users).tolist()
+        loss, nll, kl = (sums / self.n_users).tolist()
         seconds = time.monotonic() - started
         self.log.append(EpochRecord(epoch + 1, step, loss, nll, kl, score, best, seconds))
 
-    def _step(self, x: SparseBatch, step: int) -> Tensor:
+    def _check_finite(self, values: Tensor, where: str) -> None:
+        if not torch.isfinite(values).all():
+            raise DivergedError(
+                f"the loss is {values[0].item()} {where},"
+                f" learning rate {self.config.learning_rate:g}; lower the rate"
+            )
+
+    def _step(self, x: SparseBatch, step: int, optimiser: Optimiser) -> Tensor:
         rng = torch.Generator(self.device).manual_seed(stream(self.config.rng, STEP, step))
         with autocast(self.precision, self.device):
             loss = self.network.loss(x, step=step, rng=rng)  # type: ignore[operator]  # a TrainableNetwork
         values = torch.stack([loss.total, loss.nll, loss.kl]).detach().double().cpu()
-        if not torch.isfinite(values).all():
-            raise DivergedError(
-                f"the loss is {values[0].item()} at epoch {step // self.steps_per_epoch + 1},"
-                f" step {step}, learning rate {self.config.learning_rate:g}; lower the rate"
-            )
-        self.optimiser.minimise(loss.total)
+        self._check_finite(values, f"at epoch {step // self.steps_per_epoch + 1}, step {step}")
+        optimiser.minimise(loss.total)
         if self.average is not None:
             assert self.config.ema_decay is not None
             decay = min(self.config.ema_decay, (step + 1) / (step + 10))  # short memory at first

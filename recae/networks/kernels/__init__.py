@@ -1,0 +1,1 @@
+"""What a training step does on a device, as kernels: in Triton, and the same in plain torch."""
