@@ -17,7 +17,7 @@ from recae.evaluation import metrics
 from recae.evaluation.judge import judge
 from recae.evaluation.names import parse_metric
 from recae.evaluation.ties import expected_hits
-from recae.ranking.topk import best_first
+from recae.ranking.topk import BestLists
 
 N_ITEMS = 12
 
@@ -71,15 +71,14 @@ def users(draw):
 
 
 def listed_and_targets(drawn, k):
-    items = np.full((len(drawn), N_ITEMS), -1, dtype=np.int64)
-    scores = np.full((len(drawn), N_ITEMS), -np.inf, dtype=np.float32)
+    best = BestLists(len(drawn), k)
     dense = np.zeros((len(drawn), N_ITEMS), dtype=np.float32)
     for u, (scored, values) in enumerate(drawn):
-        for place, (item, score) in enumerate(scored.items()):
-            items[u, place], scores[u, place] = item, score
+        for item, score in scored.items():
+            best.add(np.array([u]), np.array([item]), np.array([score], dtype=np.float32))
         for item, value in values.items():
             dense[u, item] = value
-    return best_first(items, scores, k).items, canonical_csr(csr_array(dense))
+    return best.lists().items, canonical_csr(csr_array(dense))
 
 
 def plain_ranking(scored):

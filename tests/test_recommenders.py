@@ -264,6 +264,13 @@ def test_the_number_of_threads_changes_nothing(model, asking, restored_threads):
     same(*found)
 
 
+def every_exact(scorer, n_users, block):
+    """Exact scores of all items of a block for all users, dense."""
+    users, items = np.arange(n_users), np.arange(block.start, block.stop)
+    flat = scorer.exact(np.repeat(users, len(items)), np.tile(items, n_users))
+    return flat.reshape(n_users, len(items))
+
+
 class Blurred:
     """A scorer whose fast scores are off by anything up to its error bound, which is `widened`."""
 
@@ -273,8 +280,7 @@ class Blurred:
     def blocks(self):
         bound = self.error_bound()
         for block, _ in self.scorer.blocks():
-            items = np.tile(np.arange(block.start, block.stop), (len(bound), 1))
-            exact = self.scorer.exact(np.arange(len(bound)), items).astype(np.float64)
+            exact = every_exact(self.scorer, len(bound), block).astype(np.float64)
             noise = self.rng.choice([-1.0, 1.0], exact.shape) * self.rng.random(exact.shape) ** 0.1
             blurred = exact + noise * bound[:, None]
             below = np.nextafter(blurred.astype(np.float32), np.float32(0))
@@ -408,7 +414,7 @@ class Given:
             yield block, torch.from_numpy(self.blurred[:, block].copy())
 
     def exact(self, rows, items):
-        return self.scores[rows[:, None], items]
+        return self.scores[rows, items]
 
     def error_bound(self):
         return self.bound

@@ -8,7 +8,8 @@ from typing import Any, Literal, final
 from recae.models.ease import EASEConfig
 from recae.models.mult_vae import MultDAEConfig, MultVAEConfig
 from recae.models.spd import BLOCK
-from recae.ranking.propose import MAX_CELLS
+from recae.models.tower import GATHERED, WIDE_BYTES
+from recae.ranking.propose import rows_at_once
 from recae.training.config import TrainingConfig, planned_batch_size
 from recae.training.device import resolve_device, resolve_precision
 
@@ -17,8 +18,7 @@ _PHASES: tuple[Phase, ...] = ("step", "validation", "evaluation")
 
 _FLOAT = 4
 _CHECKPOINTS = 3  # two are kept while the next one is written
-_LISTED = 125  # items proposed for a list of 100
-_GATHERED = 4_194_304  # weights that `recae.models.tower` gathers at once, 20 bytes each
+_LISTED = 200  # items scored exactly for a list of 100
 _FUSED_BLOCK, _FUSED_ITEMS, _FUSED_STORED = 1 << 20, 2048, 1 << 30  # of `fused_softmax`
 _ALLOCATOR_BYTES = 32 << 20  # glibc keeps freed blocks below this size
 _CUDA_HOST_BYTES = 500_000_000  # what the CUDA libraries take of main memory: a guess
@@ -210,22 +210,19 @@ def _validation_terms(
     if not shape.n_validation:
         return []
     n_items = shape.n_items
-    users = min(shape.n_validation, 1024, max(1, MAX_CELLS // n_items))
-    entries = users * -(-shape.n_interactions // max(1, shape.n_users))
+    users = min(shape.n_validation, rows_at_once(n_items))
     wide = 16 * n_items * max(first, last)
-    lists = 20 * min(_GATHERED, users * _LISTED * last) + 60 * users * _LISTED
+    pairs = users * min(n_items, _LISTED)
+    gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(GATHERED, pairs * last)
+    # The encoder's table is kept as two, the output layer in bfloat16 and float64 as well.
+    ranking = weights + _FLOAT * n_items * first + (2 if gathered else 10) * n_items * last
     terms = [
-        Term("ranking weights", weights, "a copy on the grid of exact sums"),
-        Term("new ranking weights", weights, "beside those of the epoch before", "validation"),
+        Term("ranking weights", ranking, "copies on the grid of exact sums"),
+        Term("new ranking weights", ranking, "beside those of the epoch before", "validation"),
         Term("rounding", wide, "a table twice in float64", "validation"),
-        Term(
-            "evaluation: histories",
-            12 * min(n_items, entries) * first,
-            "table rows of their items",
-            "evaluation",
-        ),
+        Term("evaluation: histories", 32 * users * first, "sums of their rows", "evaluation"),
         Term("evaluation: scores", _FLOAT * users * n_items, f"of {users} users", "evaluation"),
-        Term("evaluation: lists", lists, "weights gathered to rank exactly", "evaluation"),
+        Term("evaluation: lists", 24 * gathered + 200 * pairs, "what may be listed", "evaluation"),
     ]
     if config.ema_decay is not None:
         phases: tuple[Phase, ...] = ("validation", "evaluation")

@@ -243,8 +243,8 @@ class _FilterScorer:
             yield block, scores.add_(torch.from_numpy(sums.astype(np.float32)))
 
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
         """Both sums without rounding of their terms."""
         total = self._linear.at(rows, items) + self._low_pass.exact(rows, items)
         rounded: np.ndarray = total.astype(np.float32)

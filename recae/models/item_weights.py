@@ -57,15 +57,16 @@ class ItemWeightScorer:
             )
 
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
         """Sums without rounding, rounded once to float32."""
         table = self._weights.numpy()
         out = np.empty(items.shape, dtype=np.float32)
-        for place, row in enumerate(rows):
+        asked, starts = np.unique(rows, return_index=True)
+        for row, start, stop in zip(asked, starts, [*starts[1:], len(rows)], strict=True):
             history = self._x.indices[self._x.indptr[row] : self._x.indptr[row + 1]]
-            entries = table[history[:, None], items[place][None, :]]  # (history, m)
-            out[place] = entries.sum(axis=0, dtype=np.float64)
+            entries = table[history[:, None], items[start:stop][None, :]]  # (history, items)
+            out[start:stop] = entries.sum(axis=0, dtype=np.float64)
         return out
 
     def error_bound(self) -> Float64[np.ndarray, " users"]:

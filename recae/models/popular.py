@@ -88,8 +88,8 @@ class SameForAll:
         yield slice(0, len(scores)), scores.repeat(self._n_users, 1)
 
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
         """Return the scores themselves."""
         scores: np.ndarray = self._scores[items]
         return scores

@@ -120,10 +120,10 @@ class HashScorer:
             yield block, torch.from_numpy(_uniform(self._keys[:, None], items))
 
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
         """Scores of `items` for the histories `rows`."""
-        return _uniform(self._keys[rows][:, None], items)
+        return _uniform(self._keys[rows], items)
 
     def error_bound(self) -> Float64[np.ndarray, " users"]:
         """Both are equal."""
@@ -131,8 +131,8 @@ class HashScorer:
 
 
 def _uniform(
-    keys: UInt64[np.ndarray, "users 1"], items: Int64[np.ndarray, "_ m"]
-) -> Float32[np.ndarray, "users m"]:
+    keys: UInt64[np.ndarray, "*keys"], items: Int64[np.ndarray, "*items"]
+) -> Float32[np.ndarray, "*both"]:
     """24 random bits each, as a float32 in [0, 1)."""
     bits = _mixed(keys + _counter(items)) >> np.uint64(40)
     uniform: np.ndarray = bits.astype(np.float32) * np.float32(2.0**-24)

@@ -71,18 +71,20 @@ class SparseSums:
             yield block, (self.x @ self._table[:, block]).toarray()
 
     def at(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float64[np.ndarray, "r m"]:
-        """Sums of `items` for the histories `rows`."""
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float64[np.ndarray, " pairs"]:
+        """Sums of ``items[i]`` for the history ``rows[i]``, rows in ascending order."""
         if self._all is not None:
-            sums: np.ndarray = self._all[rows[:, None], items]
+            sums: np.ndarray = self._all[rows, items]
             return sums
         out = np.empty(items.shape)
+        asked = np.unique(rows)
         at_once = max(1, MAX_CELLS // max(1, self.x.shape[1]))
-        for start in range(0, len(rows), at_once):
-            part = slice(start, start + at_once)
-            dense = (self.x[rows[part]] @ self._table).toarray()
-            out[part] = np.take_along_axis(dense, items[part], axis=1)
+        for start in range(0, len(asked), at_once):
+            some = asked[start : start + at_once]
+            part = slice(*np.searchsorted(rows, [some[0], some[-1] + 1]))
+            dense = (self.x[some] @ self._table).toarray()
+            out[part] = dense[np.searchsorted(some, rows[part]), items[part]]
         return out
 
 
@@ -100,8 +102,8 @@ class SparseItemScorer:
             yield block, torch.from_numpy(sums.astype(np.float32))
 
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
         """Sums without rounding, rounded once to float32."""
         return self._sums.at(rows, items).astype(np.float32)
 
@@ -130,10 +132,10 @@ class StoredEntries:
         yield slice(0, self._scores.shape[1]), torch.from_numpy(self._scores.copy())
 
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
         """Return the entries themselves."""
-        entries: np.ndarray = self._scores[rows[:, None], items]
+        entries: np.ndarray = self._scores[rows, items]
         return entries
 
     def error_bound(self) -> Float64[np.ndarray, " users"]:

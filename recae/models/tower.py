@@ -12,15 +12,19 @@ from recae.data.histories import Histories
 from recae.networks.batch import SparseBatch
 from recae.networks.mult_vae import Layer, Tower
 from recae.ranking.fixed_point import (
+    SplitTable,
     exact_linear,
-    exact_row_sums,
     float32_error,
     rows_on_grid,
     weights_on_grid,
 )
-from recae.ranking.propose import MAX_CELLS
+from recae.ranking.propose import MAX_CELLS, Proposals
+from recae.ranking.rounded import RoundedTable
+from recae.ranking.sampled import sampled_products
+from recae.training.hardware import multiplies_bfloat16
 
-_GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
+WIDE_BYTES = 1 << 28  # of a float64 copy of the output layer
+GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
 
 
 @final
@@ -34,12 +38,18 @@ class ExactTower:
     """
 
     def __init__(self, tower: Tower) -> None:
-        self._table = weights_on_grid(tower.table)
+        self._table = SplitTable(weights_on_grid(tower.table))
         self._table_bias = tower.table_bias.float()
         self._table_tanh = tower.table_tanh
         self._encoder = [_gridded(layer) for layer in tower.encoder]
         self._decoder = [_gridded(layer) for layer in tower.decoder]
         self.output = _gridded(tower.output)
+        self._rounded = None
+        if self.device.type == "cpu" and multiplies_bfloat16():
+            self._rounded = RoundedTable(self.output.weight, self.output.bias)
+        self._wide = None
+        if self.device.type == "cpu" and 8 * self.output.weight.numel() <= WIDE_BYTES:
+            self._wide = self.output.weight.to(torch.float64)
 
     @property
     def n_items(self) -> int:
@@ -54,7 +64,7 @@ class ExactTower:
     @torch.no_grad()
     def encode(self, x: SparseBatch) -> Float64[Tensor, "batch latent"]:
         """Code of each history (the mean, where there is a distribution)."""
-        summed = exact_row_sums(self._table, x.items, x.offsets)
+        summed = self._table.sums(x.items, x.offsets)
         norm = torch.rsqrt(x.lengths.clamp(min=1).to(torch.float64)).unsqueeze(1)
         h = summed * norm + self._table_bias.to(torch.float64)
         if self._table_tanh:
@@ -70,16 +80,44 @@ class ExactTower:
     def scorer(self, histories: Histories) -> "TowerScorer":
         """Scores of a batch of histories."""
         x = SparseBatch.from_csr(histories.matrix, device=self.device)
-        return TowerScorer(self.output, self.hidden(self.encode(x)))
+        hidden = self.hidden(self.encode(x))
+        return TowerScorer(self.output, hidden, rounded=self._rounded, wide=self._wide)
 
 
 @final
 class TowerScorer:
-    """`Scorer` over the output layer: products of hidden vectors with item rows."""
+    """`Scorer` over the output layer: products of hidden vectors with item rows.
 
-    def __init__(self, output: Layer, hidden: Float64[Tensor, "users width"]) -> None:
+    Parameters
+    ----------
+    output
+        The layer, gridded.
+    hidden
+        From `rows_on_grid`.
+    rounded
+        The layer in bfloat16, where that is faster.
+    wide
+        Its weights in float64, where there is room for them.
+    """
+
+    def __init__(
+        self,
+        output: Layer,
+        hidden: Float64[Tensor, "users width"],
+        *,
+        rounded: RoundedTable | None = None,
+        wide: Float64[Tensor, "items width"] | None = None,
+    ) -> None:
         self._output = output
         self._hidden = hidden
+        self._rounded = rounded
+        self._wide = wide
+
+    def proposals(self) -> Proposals:
+        """Scores from the rounded layer, or else those of `blocks`."""
+        if self._rounded is not None:
+            return self._rounded.proposals(self._hidden)
+        return Proposals(self.blocks(), self.error_bound(), 0.0)
 
     @torch.no_grad()
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
@@ -93,19 +131,21 @@ class TowerScorer:
 
     @torch.no_grad()
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
         """Scores whose sums are exact, rounded once to float32."""
+        if self._wide is not None:
+            bias = self._output.bias.to(torch.float64)
+            sums = sampled_products(self._hidden, self._wide, bias, rows, items)
+            return sums.astype(np.float32)
         out = np.empty(items.shape, dtype=np.float32)
-        width = max(1, self._hidden.shape[1] * items.shape[1])
-        at_once = max(1, _GATHERED // width)
+        at_once = max(1, GATHERED // max(1, self._hidden.shape[1]))
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             chosen = torch.from_numpy(items[part]).to(self._hidden.device)
             hidden = self._hidden[torch.from_numpy(rows[part]).to(self._hidden.device)]
-            weight = self._output.weight[chosen].to(torch.float64)  # (rows, m, width)
-            scores = torch.bmm(weight, hidden.unsqueeze(2)).squeeze(2)
-            scores += self._output.bias[chosen]
+            weight = self._output.weight[chosen].to(torch.float64)  # (pairs, width)
+            scores = (weight * hidden).sum(dim=1) + self._output.bias[chosen]
             out[part] = scores.to(torch.float32).cpu().numpy()
         return out
 

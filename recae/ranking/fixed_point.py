@@ -10,6 +10,7 @@ float64 between devices; the grid that follows is 2**30 times coarser and absorb
 """
 
 import math
+from typing import final
 
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
@@ -17,6 +18,7 @@ from torch import Tensor
 
 WEIGHT_BITS = 22
 EXACT_BITS = 53
+_SPLIT_ROWS = 1 << (24 - WEIGHT_BITS // 2)  # whose 11 bits a float32 adds without rounding
 
 
 def weights_on_grid(
@@ -102,6 +104,46 @@ def exact_row_sums(
     if not len(items):
         return torch.zeros(len(offsets), table.shape[1], dtype=torch.float64, device=table.device)
     return torch.nn.functional.embedding_bag(position, rows, offsets, mode="sum")
+
+
+@final
+class SplitTable:
+    """A gridded table as two: leading and trailing bits, side by side.
+
+    Half of 22 bits leaves a float32 room to add 2**13 rows without rounding, so `sums` gives the
+    bits of `exact_row_sums` at the speed of float32.
+
+    Parameters
+    ----------
+    table
+        From `weights_on_grid`.
+    """
+
+    def __init__(self, table: Float32[Tensor, "items n"]) -> None:
+        largest = float(table.abs().max()) if table.numel() else 0.0
+        step = 2.0 ** (math.frexp(largest)[1] - WEIGHT_BITS // 2)
+        high = (table / step).round_().mul_(step)
+        self._halves = torch.cat([high, table - high], dim=1)  # the difference is on the grid
+
+    def __len__(self) -> int:
+        return len(self._halves)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._halves.device
+
+    def sums(
+        self, items: Int64[Tensor, " nnz"], offsets: Int64[Tensor, " rows"]
+    ) -> Float64[Tensor, "rows n"]:
+        """Sum of the rows of each bag of `items`, exact: see `exact_row_sums`."""
+        ends = torch.cat([offsets[1:], torch.full_like(offsets[:1], len(items))])
+        if len(offsets) and int((ends - offsets).max()) > _SPLIT_ROWS:
+            high, low = exact_row_sums(self._halves, items, offsets).chunk(2, dim=1)
+            return high + low
+        added = torch.nn.functional.embedding_bag(items, self._halves, offsets, mode="sum")
+        high, low = added.to(torch.float64).chunk(2, dim=1)
+        return high + low
 
 
 def float32_error(

@@ -65,7 +65,8 @@ def score_changes(
         target, 0 where the model does not look at it.
     """
     histories = leave_one_out(history, places)
-    rows = np.arange(len(histories), dtype=np.int64)
-    scores = model.scorer(histories).exact(rows, np.tile(targets, (len(rows), 1)))
+    rows = np.repeat(np.arange(len(histories), dtype=np.int64), len(targets))
+    exact = model.scorer(histories).exact(rows, np.tile(targets, len(histories)))
+    scores = exact.reshape(len(histories), len(targets))
     changes: np.ndarray = scores[:1].astype(np.float64) - scores[1:].astype(np.float64)
     return scores[0], changes

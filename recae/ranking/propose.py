@@ -1,35 +1,85 @@
 """Propose fast, rank exactly: the streamed top-k under every list the package makes.
 
-Fast scores (float32 or less, any device) propose `k` items and a margin for each history. The
-scorer's exact routine scores the proposals again and alone decides their order. A list is final
-only when it is proved: every item not proposed has a fast score of at most the lowest proposed
-one, so an exact score of at most that plus the error bound; if the k-th exact score is not above
-that, the history is asked again with a larger margin, at last with all items. So lists do not
-depend on batch, device or precision, ties included.
+Fast scores (float32, or less where the scorer has it; any device) tell which items can be listed,
+the scorer's exact routine alone decides their order. With ``|exact - fast| <= e`` for a history,
+and the k-th largest fast score being ``f``, at least `k` exact scores reach ``f - e``; an item
+whose fast score is below ``f - 2 e`` has an exact one below that, and cannot be listed. All others
+are scored exactly: usually a few more than `k`, in the worst case all. So lists do not depend on
+batch, device or precision, ties included. Blocks of items come one after another; from the second
+on, the k-th best exact score so far is another floor, and few items reach it.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.ranking.topk import TopK, best_first
+from recae.ranking.select import Groups
+from recae.ranking.topk import BestLists, TopK
 
 if TYPE_CHECKING:
     from recae.ranking.recommender import Scorer
 
 MAX_CELLS = 8_388_608  # scores held at once by the caller's chunk of rows: 32 MiB of float32
-_MARGIN = 16
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposals:
+    """Fast scores ``s`` of all items with ``|exact - s| <= absolute + relative * |s|``.
+
+    Attributes
+    ----------
+    blocks
+        As `Scorer.blocks`; any floating type, any memory layout.
+    absolute
+        A number for each history.
+    relative
+        One for all, below 1.
+    """
+
+    blocks: Iterator[tuple[slice, Float[Tensor, "users block"]]]
+    absolute: Float64[np.ndarray, " users"]
+    relative: float
+
+    def certain(self, kth: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
+        """What the exact score is at least, where the fast one is at least `kth`."""
+        # Rounded down: the float64 arithmetic here errs by far less than a millionth of 2**-20.
+        lowest: np.ndarray = np.where(
+            np.isneginf(kth), -np.inf, _lowered(kth, self.relative) - self.absolute
+        )
+        return _lowered(lowest, _OWN_ROUNDING)
+
+    def needed(self, exact: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
+        """What the fast score is at least, where the exact one is at least `exact`."""
+        reached = exact - self.absolute
+        # s + r |s| >= t needs s >= t / (1 + r) where t >= 0, and s >= t / (1 - r) where t < 0.
+        return _lowered(_lowered(reached, self.relative / (1 - self.relative)), _OWN_ROUNDING)
+
+
+_OWN_ROUNDING = 2.0**-50  # of the few float64 operations above, relative
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """A `Scorer` that has scores cheaper than those of its `blocks`."""
+
+    def proposals(self) -> Proposals:
+        """Scores from which to choose what is scored exactly."""
+        ...
 
 
 def rows_at_once(n_items: int) -> int:
     """Users whose scores of all items may be held at once."""
-    return max(1, min(1024, MAX_CELLS // max(1, n_items)))
+    rows = max(1, min(1024, MAX_CELLS // max(1, n_items)))
+    return rows if rows < 128 else rows // 64 * 64  # whole vectors where users lie side by side
 
 
 def recommend_chunk(
@@ -39,82 +89,56 @@ def recommend_chunk(
     hidden: list[csr_array],
     allowed: Bool[np.ndarray, " items"] | None,
 ) -> TopK:
-    """Exact top `k` of every row of `histories`, items of `hidden` and disallowed ones left out."""
-    n_users, n_items = histories.matrix.shape
+    """Exact top `k` of every row of `histories`, items of `hidden` and disallowed ones left out.
+
+    Raises
+    ------
+    RecaeError
+        If a score is not finite.
+    """
+    if isinstance(scorer, Proposer):
+        proposals = scorer.proposals()
+    else:
+        proposals = Proposals(scorer.blocks(), scorer.error_bound(), 0.0)
+    best = BestLists(len(histories), k)
     masks = [_mask_positions(matrix) for matrix in hidden]
-    rows = np.arange(n_users, dtype=np.int64)
-    items = np.full((n_users, k), -1, dtype=np.int64)
-    scores = np.full((n_users, k), -np.inf, dtype=np.float32)
-    width = min(n_items, k + max(_MARGIN, k // 4))
-    error = scorer.error_bound()
-    while len(rows):
-        proposed, lowest = _propose(scorer, rows, n_users, width, masks, allowed)
-        exact = scorer.exact(rows, np.maximum(proposed, 0))
-        exact = np.where(proposed < 0, np.float32(-np.inf), exact)
-        if not np.isfinite(exact[proposed >= 0]).all():
-            raise RecaeError("a model gave scores that are not finite")
-        ranked = best_first(proposed, exact, k)
-        complete = np.isneginf(lowest)  # fewer eligible items than were asked for: all are here
-        kth = ranked.scores[:, -1].astype(np.float64)
-        done = complete | (kth > lowest + error[rows]) | (width == n_items)
-        items[rows[done]], scores[rows[done]] = ranked.items[done], ranked.scores[done]
-        rows = rows[~done]
-        width = min(n_items, width * 8)
-    return TopK(items, scores)
-
-
-def _propose(
-    scorer: "Scorer",
-    rows: Int64[np.ndarray, " r"],
-    n_users: int,
-    width: int,
-    masks: list[tuple[np.ndarray, np.ndarray]],
-    allowed: Bool[np.ndarray, " items"] | None,
-) -> tuple[Int64[np.ndarray, "r width"], Float64[np.ndarray, " r"]]:
-    """Best `width` items of each of `rows` by fast score, and the lowest fast score among them."""
-    best_scores: Tensor | None = None
-    best_items: Tensor | None = None
-    for block, scores in scorer.blocks():
+    for block, scores in proposals.blocks:
         _mask_block(scores, block, masks, allowed)
-        if len(rows) < n_users:
-            scores = scores[torch.from_numpy(rows).to(scores.device)]
-        top = torch.topk(scores, min(width, scores.shape[1]), dim=1, sorted=False)
-        found = top.indices + block.start
-        if best_scores is None or best_items is None:
-            best_scores, best_items = top.values, found
-            continue
-        merged = torch.cat([best_scores, top.values], dim=1)
-        top = torch.topk(merged, min(width, merged.shape[1]), dim=1, sorted=False)
-        best_scores = top.values
-        best_items = torch.cat([best_items, found], dim=1).gather(1, top.indices)
-    assert best_scores is not None
-    assert best_items is not None
-    values = best_scores.cpu().numpy().astype(np.float64)
-    if np.isnan(values).any() or np.isposinf(values).any():
-        raise RecaeError("a model gave scores that are not finite")
-    proposed = best_items.cpu().numpy().astype(np.int64)
-    return np.where(np.isneginf(values), -1, proposed), values.min(axis=1)
+        groups = Groups.of(scores, k)
+        floor = np.maximum(best.kth(), proposals.certain(groups.kth(k)))
+        for rows, columns in groups.reaching(proposals.needed(floor)):
+            items = columns + block.start
+            exact = scorer.exact(rows, items)
+            if not np.isfinite(exact).all():
+                raise RecaeError("a model gave scores that are not finite")
+            best.add(rows, items, exact)
+    return best.lists()
 
 
-def _mask_positions(matrix: csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the stored entries, ordered by column, to be cut by blocks."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    by_column = np.argsort(matrix.indices, kind="stable")
-    return rows[by_column], matrix.indices[by_column]
+def _lowered(values: Float64[np.ndarray, " users"], share: float) -> Float64[np.ndarray, " users"]:
+    """`values` less a share of their size."""
+    lowered: np.ndarray = values - share * np.abs(np.where(np.isinf(values), 0.0, values))
+    return lowered
+
+
+def _mask_positions(
+    matrix: csr_array,
+) -> tuple[Int64[np.ndarray, " nnz"], Int64[np.ndarray, " nnz"]]:
+    """Rows and columns of the stored entries."""
+    rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return rows, matrix.indices.astype(np.int64, copy=False)
 
 
 def _mask_block(
-    scores: Float32[Tensor, "users block"],
+    scores: Float[Tensor, "users block"],
     block: slice,
     masks: list[tuple[np.ndarray, np.ndarray]],
     allowed: Bool[np.ndarray, " items"] | None,
 ) -> None:
     """Set the scores of items that may not be listed to minus infinity, in place."""
     for rows, columns in masks:
-        start, stop = np.searchsorted(columns, [block.start, block.stop])
-        scores[
-            _on(scores, rows[start:stop]), _on(scores, columns[start:stop] - block.start)
-        ] = -torch.inf
+        inside = (columns >= block.start) & (columns < block.stop)
+        scores[_on(scores, rows[inside]), _on(scores, columns[inside] - block.start)] = -torch.inf
     if allowed is not None:
         scores[:, ~_on(scores, allowed[block])] = -torch.inf
 

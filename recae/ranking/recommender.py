@@ -34,9 +34,9 @@ class Scorer(Protocol):
         ...
 
     def exact(
-        self, rows: Int64[np.ndarray, " r"], items: Int64[np.ndarray, "r m"]
-    ) -> Float32[np.ndarray, "r m"]:
-        """Scores of `items` for the histories `rows`, that rank them.
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
+        """Scores that rank: of ``items[i]`` for the history ``rows[i]``, rows in ascending order.
 
         A score depends on its own history and item alone: not on the other rows, the batch, the
         number of threads or the device.

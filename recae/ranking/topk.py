@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 
 @final
@@ -33,25 +33,76 @@ class TopK:
         return int(self.items.shape[1])
 
 
-def best_first(
-    items: Int64[np.ndarray, "users m"], scores: Float32[np.ndarray, "users m"], k: int
-) -> TopK:
-    """Order candidates by (score descending, item index ascending) and keep `k` of them.
+@final
+class BestLists:
+    """The best `k` items of each user so far, of candidates that come in any order.
+
+    An item is one integer: its score, larger ones smaller, above its index. Then the rule that
+    orders lists is the order of integers.
 
     Parameters
     ----------
-    items
-        Candidate indices, each at most once a row; ``-1`` marks an empty place.
-    scores
-        Their scores; ``-inf`` in empty places.
-    k
-        Places in the result; missing ones are padded with ``-1`` and ``-inf``.
+    n_users, k
+        How many lists, and their length.
     """
-    beyond_all = np.iinfo(np.int64).max
-    order = np.lexsort((np.where(items < 0, beyond_all, items), -scores), axis=1)[:, :k]
-    out_items = np.full((len(items), k), -1, dtype=np.int64)
-    out_scores = np.full((len(items), k), -np.inf, dtype=np.float32)
-    out_items[:, : order.shape[1]] = np.take_along_axis(items, order, axis=1)
-    out_scores[:, : order.shape[1]] = np.take_along_axis(scores, order, axis=1)
-    out_items[np.isneginf(out_scores)] = -1
-    return TopK(out_items, out_scores)
+
+    def __init__(self, n_users: int, k: int) -> None:
+        self._keys = np.full((n_users, k), _EMPTY, dtype=np.int64)
+
+    def kth(self) -> Float64[np.ndarray, " users"]:
+        """Score of the last place of each list; ``-inf`` where it is empty."""
+        last = self._keys[:, -1]
+        kth: np.ndarray = np.where(last == _EMPTY, -np.inf, _scores(last).astype(np.float64))
+        return kth
+
+    def add(
+        self,
+        rows: Int64[np.ndarray, " pairs"],
+        items: Int64[np.ndarray, " pairs"],
+        scores: Float32[np.ndarray, " pairs"],
+    ) -> None:
+        """Consider candidates, each item at most once a row.
+
+        Parameters
+        ----------
+        rows
+            Whose list, in ascending order, at least one.
+        items
+            Their indices, below ``2**32``.
+        scores
+            Finite.
+        """
+        k = self._keys.shape[1]
+        first, last = rows[0], rows[-1] + 1
+        counts = np.bincount(rows - first)
+        starts = np.cumsum(counts) - counts
+        keys = np.full((last - first, k + counts.max()), _EMPTY, dtype=np.int64)
+        keys[:, :k] = self._keys[first:last]
+        keys[rows - first, k + np.arange(len(rows)) - starts[rows - first]] = _keys(items, scores)
+        keys.sort(axis=1)
+        self._keys[first:last] = keys[:, :k]
+
+    def lists(self) -> TopK:
+        """Return the lists."""
+        empty = self._keys == _EMPTY
+        items = np.where(empty, np.int64(-1), self._keys & _ITEM)
+        return TopK(items, np.where(empty, np.float32(-np.inf), _scores(self._keys)))
+
+
+_EMPTY = np.iinfo(np.int64).max
+_ITEM = (1 << 32) - 1
+
+
+def _keys(
+    items: Int64[np.ndarray, " n"], scores: Float32[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    bits = (scores + np.float32(0)).view(np.int32)  # adding 0 makes -0 and 0 the same
+    ascending = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # in the order of the numbers
+    keys: np.ndarray = (~ascending).astype(np.int64) << 32 | items
+    return keys
+
+
+def _scores(keys: Int64[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+    ascending = ~(keys >> 32).astype(np.int32)
+    scores: np.ndarray = (ascending ^ ((ascending >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+    return scores

@@ -1,5 +1,6 @@
 """What this machine has: processor, memory this process may use, CUDA devices."""
 
+import functools
 import os
 import platform
 import resource
@@ -112,6 +113,12 @@ def processor(root: Path = _ROOT) -> Processor:
         cores=usable if quota is None else max(1, min(usable, round(quota))),
         threads=torch.get_num_threads(),
     )
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 (x86 only)."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(processor().instruction_sets or ()))
 
 
 def memory(root: Path = _ROOT) -> Memory:

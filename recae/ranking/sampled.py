@@ -1,0 +1,53 @@
+"""Chosen entries of a product of two matrices, without gathering their rows."""
+
+import functools
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+
+def sampled_products(
+    hidden: Float64[Tensor, "users width"],
+    weight: Float64[Tensor, "items width"],
+    bias: Float64[Tensor, " items"],
+    rows: Int64[np.ndarray, " pairs"],
+    items: Int64[np.ndarray, " pairs"],
+) -> Float64[np.ndarray, " pairs"]:
+    """``hidden[rows] @ weight[items] + bias[items]`` pair by pair, on the CPU.
+
+    Parameters
+    ----------
+    hidden, weight
+        On grids of `recae.ranking.fixed_point` where the result shall be exact.
+    bias
+        Added last.
+    rows
+        In ascending order.
+    items
+        One for each of `rows`.
+    """
+    _warn_now()
+    counts = np.bincount(rows, minlength=len(hidden))
+    columns = torch.from_numpy(items)
+    pattern = torch.sparse_csr_tensor(
+        torch.from_numpy(np.concatenate(([0], np.cumsum(counts)))),
+        columns,
+        torch.zeros(len(items), dtype=torch.float64),
+        size=(len(hidden), len(weight)),
+        check_invariants=False,  # columns of a row need no order here
+    )
+    products = torch.sparse.sampled_addmm(pattern, hidden, weight.T, beta=0.0).values()
+    sums: np.ndarray = (products + bias[columns]).numpy()
+    return sums
+
+
+@functools.cache
+def _warn_now() -> None:
+    # torch says once in a process that sparse tensors are young; people need not hear that.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        none = torch.zeros(0)
+        torch.sparse_csr_tensor(torch.zeros(1).long(), none.long(), none, size=(0, 0))

@@ -1,0 +1,200 @@
+"""Lists do not depend on how they are proposed, and proposals err by no more than they say."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from recae.data.histories import Histories
+from recae.errors import RecaeError
+from recae.models.tower import TowerScorer
+from recae.networks.mult_vae import Layer
+from recae.ranking.fixed_point import SplitTable, exact_row_sums, rows_on_grid, weights_on_grid
+from recae.ranking.propose import recommend_chunk
+from recae.ranking.rounded import RoundedTable
+from recae.ranking.select import Groups
+from recae.ranking.topk import BestLists
+
+
+def layer_and_hidden(rng, n_users=37, n_items=900, width=40, bias=1.0):
+    """An output layer and hidden vectors, on their grids."""
+    draw = np.random.default_rng(rng)
+    weight = torch.from_numpy(draw.standard_normal((n_items, width)) * draw.random((n_items, 1)))
+    offset = torch.from_numpy((bias * draw.standard_normal(n_items)).astype(np.float32))
+    hidden = torch.tanh(torch.from_numpy(draw.standard_normal((n_users, width))))
+    return Layer(weights_on_grid(weight), offset, False), rows_on_grid(hidden, n_terms=width)
+
+
+def in_bfloat16(output, hidden, *, wide=True):
+    rounded = RoundedTable(output.weight, output.bias)
+    return TowerScorer(
+        output, hidden, rounded=rounded, wide=output.weight.double() if wide else None
+    )
+
+
+def by_numpy(output, hidden, k, hidden_items=()):
+    """Items of each user by sorting all float64 scores, rounded once."""
+    scores = hidden.numpy() @ output.weight.numpy().astype(np.float64).T + output.bias.numpy()
+    scores = scores.astype(np.float32)
+    scores[:, list(hidden_items)] = -np.inf
+    order = np.lexsort((np.tile(np.arange(scores.shape[1]), (len(scores), 1)), -scores))
+    return np.where(np.isneginf(np.take_along_axis(scores, order, 1)), -1, order)[:, :k]
+
+
+def lists(scorer, n_users, n_items, k, *, hidden=(), allowed=None):
+    nobody = Histories(csr_array((n_users, n_items), dtype=np.float32))
+    return recommend_chunk(scorer, nobody, k, list(hidden), allowed)
+
+
+@pytest.mark.parametrize("k", [1, 10, 101, 890, 900, 950])
+@pytest.mark.parametrize("bias", [0.0, 1.0, 300.0])
+def test_lists_are_those_of_all_scores_sorted(k, bias):
+    output, hidden = layer_and_hidden(1, bias=bias)
+    expected = by_numpy(output, hidden, k)
+    plain = lists(TowerScorer(output, hidden), 37, 900, k)
+    for scorer in (in_bfloat16(output, hidden), in_bfloat16(output, hidden, wide=False)):
+        found = lists(scorer, 37, 900, k)
+        assert found.items[:, : min(k, 900)].tolist() == expected.tolist()
+        assert found.items.tobytes() == plain.items.tobytes()
+        assert found.scores.tobytes() == plain.scores.tobytes()
+
+
+def test_masks_and_candidates_are_kept_out_of_bfloat16_too():
+    output, hidden = layer_and_hidden(2)
+    seen = csr_array(np.random.default_rng(0).random((37, 900)) < 0.3, dtype=np.float32)
+    allowed = np.arange(900) % 7 != 0
+    found = lists(in_bfloat16(output, hidden), 37, 900, 25, hidden=[seen], allowed=allowed)
+    dense = seen.toarray() > 0
+    for user in range(37):
+        left_out = np.flatnonzero(dense[user] | ~allowed)
+        expected = by_numpy(output, hidden[user : user + 1], 25, left_out)[0]
+        assert found.items[user].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("kind", ["fine", "coarse", "offset", "huge", "tiny", "zero"])
+def test_no_score_is_further_off_than_the_bound(kind):
+    """Weights that bfloat16 rounds all the same way, or cannot tell apart at all."""
+    output, hidden = layer_and_hidden(3, n_users=20, n_items=300)
+    weight, bias = output.weight, output.bias
+    if kind == "coarse":  # every residual has the sign of its hidden number, and the rest is 0
+        hidden = hidden.sign()
+        weight = (torch.ones_like(weight) + 2.0**-9) * hidden[0].float()
+        bias = torch.full_like(bias, -40.0)
+    elif kind == "offset":
+        bias = bias + 1e4
+    elif kind == "huge":
+        weight = weight * 1e30
+    elif kind == "tiny":
+        weight, bias = weight * 1e-37, bias * 1e-37
+    elif kind == "zero":
+        hidden = torch.zeros_like(hidden)
+    output = Layer(weights_on_grid(weight), bias, False)
+    hidden = rows_on_grid(hidden, n_terms=40)
+    scorer = in_bfloat16(output, hidden)
+    proposals = scorer.proposals()
+    fast = torch.cat([scores for _, scores in proposals.blocks], dim=1).double().numpy()
+    rows, items = np.repeat(np.arange(20), 300), np.tile(np.arange(300), 20)
+    exact = scorer.exact(rows, items).astype(np.float64).reshape(20, 300)
+    bound = proposals.absolute[:, None] + proposals.relative * np.abs(fast)
+    assert (np.abs(exact - fast) <= bound).all()
+    if kind == "coarse":  # the bound is not far from what can happen
+        assert (np.abs(exact - fast).max(axis=1) >= 0.9 * proposals.absolute)[0]
+
+
+def test_items_that_bfloat16_cannot_tell_apart_are_ranked():
+    """Scores grow by less than the rounding from item to item: everything must be rescored."""
+    n_items = 3000
+    weight = 1 + torch.arange(n_items, dtype=torch.float64)[:, None] * 2.0**-21
+    output = Layer(weights_on_grid(weight), torch.zeros(n_items), False)
+    hidden = rows_on_grid(torch.ones(2, 1, dtype=torch.float64), n_terms=1)
+    scorer = in_bfloat16(output, hidden)
+    found = lists(scorer, 2, n_items, 4)
+    assert found.items.tolist() == [[2999, 2998, 2997, 2996]] * 2
+    ((_, fast),) = scorer.proposals().blocks
+    assert len(fast.unique()) < 3
+
+
+def test_ties_at_the_end_of_a_list_go_to_the_smaller_index():
+    weight = torch.ones(700, 8)
+    weight[[650, 3]] = 2
+    output = Layer(weights_on_grid(weight), torch.zeros(700), False)
+    hidden = rows_on_grid(torch.ones(3, 8, dtype=torch.float64), n_terms=8)
+    found = lists(in_bfloat16(output, hidden), 3, 700, 5)
+    assert found.items.tolist() == [[3, 650, 0, 1, 2]] * 3
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(wrong):
+    output, hidden = layer_and_hidden(5)
+    rounded = RoundedTable(output.weight, output.bias)
+    scorer = TowerScorer(output, hidden * wrong, rounded=rounded)
+    with pytest.raises(RecaeError, match="not finite"):
+        lists(scorer, 37, 900, 3)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_reaches_the_floor_is_found(data):
+    draw = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    n_users, n_items = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 400))
+    k = data.draw(st.integers(1, 60))
+    scores = draw.integers(0, data.draw(st.sampled_from([2, 50, 10**6])), (n_users, n_items))
+    scores = np.where(draw.random(scores.shape) < 0.2, -np.inf, scores).astype(np.float32)
+    tensor = torch.from_numpy(scores)
+    if data.draw(st.booleans()):
+        tensor = tensor.T.contiguous().T
+    groups = Groups.of(tensor, k)
+    kth = groups.kth(k)
+    if k <= n_items:
+        assert (kth <= np.sort(scores, axis=1)[:, -k]).all()
+    floor = np.where(draw.random(n_users) < 0.5, kth, draw.choice(scores.ravel(), n_users))
+    found = [pair for part in groups.reaching(floor) for pair in zip(*part, strict=True)]
+    wanted = np.argwhere((scores >= floor[:, None]) & (scores > -np.inf))
+    assert [tuple(map(int, pair)) for pair in found] == [tuple(pair) for pair in wanted.tolist()]
+
+
+def test_expanding_in_parts_changes_nothing(monkeypatch):
+    output, hidden = layer_and_hidden(6)
+    whole = lists(in_bfloat16(output, hidden), 37, 900, 20)
+    monkeypatch.setattr("recae.ranking.select._EXPANDED", 50)
+    monkeypatch.setattr("recae.ranking.rounded.MAX_CELLS", 1)
+    parts = lists(in_bfloat16(output, hidden), 37, 900, 20)
+    assert parts.items.tobytes() == whole.items.tobytes()
+    assert parts.scores.tobytes() == whole.scores.tobytes()
+
+
+@given(data=st.data())
+def test_the_order_of_lists_is_that_of_score_and_index(data):
+    numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    scores = data.draw(st.lists(st.one_of(numbers, st.sampled_from([0.0, -0.0, 1.0])), min_size=1))
+    k, cut = data.draw(st.integers(1, 30)), data.draw(st.integers(0, len(scores)))
+    best = BestLists(2, k)
+    for part in (range(cut, len(scores)), range(cut)):
+        if len(part):
+            best.add(
+                np.ones(len(part), dtype=np.int64),
+                np.array(part, dtype=np.int64),
+                np.array([scores[i] for i in part], dtype=np.float32),
+            )
+    expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
+    found = best.lists()
+    assert found.items.tolist() == [[-1] * k, expected + [-1] * (k - len(expected))]
+    assert found.scores[1, : len(expected)].tolist() == [scores[i] for i in expected]
+    assert np.isneginf(found.scores[0]).all()
+
+
+def test_a_split_table_adds_exactly():
+    draw = np.random.default_rng(7)
+    table = weights_on_grid(torch.from_numpy(draw.standard_normal((300, 6))))
+    for lengths in ([3, 0, 250], [20_000, 1]):  # more rows than float32 adds without rounding
+        items = torch.from_numpy(draw.integers(0, 300, sum(lengths)))
+        offsets = torch.tensor(np.cumsum([0, *lengths[:-1]]))
+        expected = exact_row_sums(table, items, offsets)
+        assert torch.equal(SplitTable(table).sums(items, offsets), expected)
+    largest = weights_on_grid(torch.full((1, 2), 1 - 2.0**-22, dtype=torch.float64))
+    items, offsets = torch.zeros(8192, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    assert torch.equal(
+        SplitTable(largest).sums(items, offsets), exact_row_sums(largest, items, offsets)
+    )
