@@ -300,7 +300,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
             terms = found["floor"][phase.removeprefix("train_")]["bf16"].values()
             bound = int(phase.split("_b")[1]) / sum(term["seconds"] for term in terms)
             panel.axvline(bound, color="#d1242f", linestyle="--", linewidth=1)
-            panel.text(bound, -0.4, " counted floor, bf16", color="#d1242f", fontsize=8)
+            note = {"ha": "right", "color": "#d1242f", "fontsize": 8}
+            panel.text(bound, -0.4, "counted floor, bf16 ", **note)
     panels[-1].set_xlabel("users a second")
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None}, facecolor="white")

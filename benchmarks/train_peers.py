@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import read
+import torch
 from peers.crew import Answer, Contender, Worker, crew, in_turns, ratio, say, summary
 from peers.data import Written, write_data
 from peers.goals import GOALS, judged
@@ -82,8 +83,8 @@ QUICK = Size(
 class Run:
     """One run: what it found, phase after phase."""
 
-    def __init__(self, size: Size, peers: Path, folder: Path, threads: int) -> None:
-        self.size, self.folder, self.threads = size, folder, threads
+    def __init__(self, size: Size, peers: Path, folder: Path) -> None:
+        self.size, self.folder = size, folder
         self._python = {name: peers / name / "bin" / "python" for name in PEERS}
         self.rates: dict[str, list[dict]] = {}
         self.found: dict[str, dict[str, dict]] = {}
@@ -106,7 +107,7 @@ class Run:
 
     def train(self, recbole: Worker, batch: int, others: dict[str, Contender]) -> None:
         """Windows of training of `recbole` and the `others`."""
-        with crew(others, self.folder, self.threads) as workers:
+        with crew(others, self.folder) as workers:
             everybody = {**workers, "recbole": recbole}
             self.loaded |= {name: worker.loaded for name, worker in everybody.items()}
             in_turns(everybody, 1, do="train", batch=batch, steps=2)  # warm
@@ -133,7 +134,7 @@ class Run:
 
     def recommend(self, model: Worker) -> None:
         """Windows of batch recommendation."""
-        with crew({"implicit": self.peer("implicit")}, self.folder, self.threads) as workers:
+        with crew({"implicit": self.peer("implicit")}, self.folder) as workers:
             everybody = {"recae": model, **workers}
             self.loaded |= {name: worker.loaded for name, worker in everybody.items()}
             in_turns(everybody, 1, do="recommend", users=self.size.asked)  # warm
@@ -163,8 +164,7 @@ class Run:
 
     def _output(self, *command: str | Path) -> str:
         """What a command printed."""
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stderr[-3000:]}")
         return done.stdout
@@ -179,7 +179,7 @@ def everything(run: Run) -> dict[str, object]:
     reading = read.compare(size.rows, size.repeats)
     extra = run.extra_memory()
     run.ceilings()
-    with crew({"recbole": run.peer("recbole")}, run.folder, run.threads) as first:
+    with crew({"recbole": run.peer("recbole")}, run.folder) as first:
         recbole = first["recbole"]
         ours = {
             f"recae_{path}_{name}": run.ours("train", path, precision, "500")
@@ -190,11 +190,11 @@ def everything(run: Run) -> dict[str, object]:
         run.ceilings()
         ours = {
             f"recae_{path}_bf16": run.ours("train", path, "bfloat16", "2048")
-            for path in ("fast", "plain")
+            for path in ("fast", "plain", "textbook")
         }
         run.train(recbole, 2048, ours)
         run.ceilings()
-        with crew({"recae": run.ours("model")}, run.folder, run.threads) as second:
+        with crew({"recae": run.ours("model")}, run.folder) as second:
             figures = run.evaluate(recbole, second["recae"])
             recbole.close()
             run.recommend(second["recae"])
@@ -214,12 +214,12 @@ def everything(run: Run) -> dict[str, object]:
         for batch in size.steps
     }
     values = (
-        {key: float(str(found["ratio"])) for key, found in ratios.items()}
+        {key: float(str(ratios[key]["ratio"])) for key in GOALS if key in ratios}
         | over
         | {"extra_memory": extra["fast_bf16"] / extra["plain_fp32"]}
         | {key: float(str(reading[key])) for key in ("ratio_read", "read_peak_gb")}
     )
-    about = machine() | {"threads": run.threads}
+    about = machine()
     amx = bool(about["amx"])
     return {
         **{key: values[key] for key in GOALS},
@@ -252,6 +252,9 @@ def _ratios(found: dict[str, dict[str, dict]]) -> dict[str, dict]:
         "ratio_cornac_b500": ratio(fast, small["cornac"]),
         "ratio_plain_bf16_b500": ratio(fast, small["recae_plain_bf16"]),
         "ratio_plain_bf16_b2048": ratio(large["recae_fast_bf16"], large["recae_plain_bf16"]),
+        "ratio_textbook_bf16_b500": ratio(fast, small["recae_textbook_bf16"]),
+        "ratio_textbook_bf16_b2048": ratio(large["recae_fast_bf16"], large["recae_textbook_bf16"]),
+        "ratio_textbook_fp32": ratio(small["recae_fast_fp32"], small["recae_textbook_fp32"]),
         "ratio_plain_fp32": ratio(small["recae_fast_fp32"], small["recae_plain_fp32"]),
         "plain_of_textbook": ratio(small["recae_plain_fp32"], small["recae_textbook_fp32"]),
         "ratio_eval": ratio(found["evaluate"]["recae"], found["evaluate"]["recbole"]),
@@ -266,6 +269,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small data, to see that all run")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of every process started from here
+    torch.set_num_threads(args.threads)
     missing = [name for name in PEERS if not (args.peers / name / "bin" / "python").exists()]
     if missing:
         raise SystemExit(f"{args.peers} has no environment of {', '.join(missing)}; peers/build.sh")
@@ -274,7 +279,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         size = QUICK if args.quick else FULL
-        result = everything(Run(size, args.peers.absolute(), Path(folder), args.threads))
+        result = everything(Run(size, args.peers.absolute(), Path(folder)))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     for key, about in result["goals"].items():  # type: ignore[attr-defined]

@@ -27,10 +27,9 @@ class Contender:
 class Worker:
     """A contender that is running and has loaded what it needs."""
 
-    def __init__(self, name: str, contender: Contender, folder: Path, threads: int) -> None:
+    def __init__(self, name: str, contender: Contender, folder: Path) -> None:
         self.name = name
         environment = os.environ | {
-            "OMP_NUM_THREADS": str(threads),
             "OPENBLAS_NUM_THREADS": "1",  # implicit asks for it; torch has a library of its own
             "PYTHONPATH": os.pathsep.join(
                 [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -85,14 +84,12 @@ class Worker:
 
 
 @contextmanager
-def crew(
-    contenders: Mapping[str, Contender], folder: Path, threads: int
-) -> Iterator[dict[str, Worker]]:
+def crew(contenders: Mapping[str, Contender], folder: Path) -> Iterator[dict[str, Worker]]:
     """All `contenders`, loaded one after the other, ended on leaving."""
     with ExitStack() as stack:
         workers = {}
         for name, contender in contenders.items():
-            workers[name] = Worker(name, contender, folder, threads)
+            workers[name] = Worker(name, contender, folder)
             stack.callback(workers[name].close)
         yield workers
 

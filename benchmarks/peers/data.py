@@ -40,8 +40,8 @@ def write_data(folder: Path, shape: MatrixShape, n_people: int) -> Written:
         start, end = matrix.indptr[user], matrix.indptr[user + 1]
         held[start + rng.permutation(end - start)[: int(HELD_OUT * (end - start))]] = True
     train, target = _kept(matrix, ~held), _kept(matrix, held)
-    save_npz(folder / "train.npz", train)
-    save_npz(folder / "target.npz", target[people])
+    save_npz(folder / "train.npz", train, compressed=False)
+    save_npz(folder / "target.npz", target[people], compressed=False)
     np.save(folder / "people.npy", people)
     (folder / "n_items").write_text(str(shape.n_items))
     atomic = folder / "bench"

@@ -1,0 +1,140 @@
+"""The parts of `benchmarks` that decide what a figure means."""
+
+# ruff: noqa: E402 - without the repository there is nothing to import
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+PEERS = Path(__file__).parents[1] / "benchmarks" / "peers"
+if not PEERS.exists():
+    pytest.skip("the benchmarks are not part of the package", allow_module_level=True)
+
+from benchmarks.peers import orders as talk
+from benchmarks.peers.crew import ratio, summary
+from benchmarks.peers.goals import GOALS, judged
+from benchmarks.peers.orders import Done, Windows
+from benchmarks.rates import best, floor, floor_seconds
+
+pytestmark = pytest.mark.checkout
+
+
+class Clock:
+    """Stands for `time`: a second a unit of work."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    process_time = perf_counter
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(talk, "time", clock)
+    return clock
+
+
+def told(*waiting: dict) -> tuple[SimpleNamespace, list[dict]]:
+    """Orders that are known beforehand, and the answers to them."""
+    left, answers = list(waiting), []
+    orders = SimpleNamespace(
+        peek=lambda: left[0] if left else None,
+        take=lambda: left.pop(0),
+        answer=lambda **figures: answers.append(figures),
+    )
+    return orders, answers
+
+
+def train(steps: int, batch: int = 500) -> dict:
+    return {"do": "train", "batch": batch, "steps": steps}
+
+
+def test_a_window_holds_as_many_whole_steps_as_were_ordered(clock: Clock) -> None:
+    orders, answers = told(train(3), train(2), train(1))
+    windows = Windows(orders, 500)
+    for work in (1, 10, 100, 1_000, 10_000, 100_000):
+        windows.step(500)
+        clock.now += work
+    with pytest.raises(Done):
+        windows.step(500)
+    seconds = [(a["seconds"], a["cpu_seconds"], a["users"]) for a in answers]
+    assert seconds == [(111, 111, 1_500), (11_000, 11_000, 1_000), (100_000, 100_000, 500)]
+
+
+@pytest.mark.parametrize("other", [train(1, batch=2048), {"do": "evaluate"}])
+def test_another_order_ends_a_training_and_is_left_for_others(clock: Clock, other: dict) -> None:
+    orders, answers = told(train(1), other)
+    windows = Windows(orders, 500)
+    windows.step(500)
+    clock.now += 2
+    with pytest.raises(Done):
+        windows.step(500)
+    assert [a["users"] for a in answers] == [500]
+    assert orders.peek() == other
+
+
+def test_what_a_contender_prints_does_not_mix_with_its_answers() -> None:
+    script = (
+        "from orders import Orders; orders = Orders(); print('noise')\n"
+        "while (order := orders.peek()) is not None: orders.take(); orders.answer(users=order['n'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=PEERS,
+        input='{"n": 3}\n{"n": 4}\n',
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["users"] for answer in answers] == [3, 4]
+    assert all(0.005 < answer["peak_gb"] < 0.1 for answer in answers)  # of a bare interpreter
+    assert done.stderr == "noise\n"
+
+
+def test_every_figure_has_bounds_and_an_aim_beyond_them() -> None:
+    assert len(GOALS) == 14
+    for key, goal in GOALS.items():
+        for least, aim in zip(goal.least, goal.aim or goal.least, strict=True):
+            assert (aim <= least) if goal.at_most else (aim >= least), key
+
+
+def test_the_column_of_the_processor_counts() -> None:
+    assert judged("ratio_recbole_b500", 5.5, amx=False)["met"]
+    assert not judged("ratio_recbole_b500", 5.5, amx=True)["met"]
+    small = judged("extra_memory", 0.22, amx=False)
+    assert (small["sense"], small["met"], small["aim_met"]) == ("at most", True, False)
+    assert judged("plain_of_textbook", 1.0, amx=True)["aim_met"] is None
+
+
+def windows(*speeds: float) -> dict:
+    answers = [{"users": s, "seconds": 1, "cpu_seconds": 2, "others_cores": 0} for s in speeds]
+    return summary(answers, SimpleNamespace(peak_gb=1.0))  # type: ignore[arg-type]
+
+
+def test_ratios_are_of_medians_and_their_range_is_of_turns() -> None:
+    found = ratio(windows(30, 60, 90), windows(10, 10, 30))
+    assert found["ratio"] == 60 / 10
+    assert found["range"] == [3, 6]
+    assert found["cpu_ratio"] == pytest.approx(60 / 10)
+
+
+def test_the_floor_counts_the_arithmetic_of_a_step() -> None:
+    rates = {"bf16_flop_s": 1e12, "bf16_exp_s": 1e9, "adam_bytes_s": 1e10}
+    terms = floor(rates, "bf16", 500, 20_108)
+    assert terms["products, FLOP"]["amount"] / 500 == pytest.approx(74.7e6, rel=0.01)
+    assert terms["exponentials"]["seconds"] == pytest.approx(500 * 20_108 / 1e9)
+    assert floor_seconds(terms) == pytest.approx(sum(t["seconds"] for t in terms.values()))
+
+
+def test_the_best_of_several_measurements_is_the_ceiling() -> None:
+    measured = [{"a": 1.0, "by": {"x": 5.0}}, {"a": 2.0, "by": {"x": 4.0}}]
+    assert best(measured) == {"a": 2.0, "by": {"x": 5.0}}
