@@ -91,11 +91,13 @@ class Run:
         self.loaded: dict[str, Answer] = {}
 
     def peer(self, name: str, *arguments: str) -> Contender:
-        return Contender(self._python[name], f"with_{name}.py", (str(self.folder), *arguments))
+        environment = {"OPENBLAS_NUM_THREADS": "1"} if name == "implicit" else {}  # it asks for it
+        script = f"with_{name}.py"
+        return Contender(self._python[name], script, (str(self.folder), *arguments), environment)
 
     def ours(self, kind: str, *arguments: str) -> Contender:
         python = Path(sys.executable)
-        return Contender(python, "with_recae.py", (kind, str(self.folder), *arguments))
+        return Contender(python, "with_recae.py", (kind, str(self.folder), *arguments), {})
 
     def ceilings(self) -> None:
         """Measure what the machine can do, once more."""

@@ -17,11 +17,12 @@ Answer = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A script of this directory, the Python that runs it, and its arguments."""
+    """A script of this directory, the Python that runs it, its arguments and its environment."""
 
     python: Path
     script: str
     arguments: tuple[str, ...]
+    environment: dict[str, str]
 
 
 class Worker:
@@ -29,12 +30,15 @@ class Worker:
 
     def __init__(self, name: str, contender: Contender, folder: Path) -> None:
         self.name = name
-        environment = os.environ | {
-            "OPENBLAS_NUM_THREADS": "1",  # implicit asks for it; torch has a library of its own
-            "PYTHONPATH": os.pathsep.join(
-                [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
-        }
+        environment = (
+            os.environ
+            | contender.environment
+            | {
+                "PYTHONPATH": os.pathsep.join(
+                    [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+                ),
+            }
+        )
         self._log = (folder / f"{name}.log").open("w")
         self._process = subprocess.Popen(
             [contender.python, HERE / contender.script, *contender.arguments],
