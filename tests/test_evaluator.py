@@ -23,6 +23,7 @@ from recae.evaluation.report import summarise
 from recae.evaluation.segments import history_lengths, popularity_groups
 from recae.ranking.recommender import Recommender
 
+TRAIN = csr_array(np.float32(np.random.default_rng(9).random((50, 30)) < 0.2))
 EVERY_METRIC = [name.replace("@K", "@5") for name in ACCEPTED]
 
 
@@ -160,6 +161,7 @@ def test_nothing_depends_on_the_batch_size(world):
             metrics=EVERY_METRIC,
             batch_size=size,
             popularity=popularity,
+            train=TRAIN,
             by=("history", "popularity"),
         )
         for size in (1, 5, 37, 1024)
@@ -174,7 +176,12 @@ def test_nothing_depends_on_the_batch_size(world):
 def test_shuffled_users_shuffle_rows_and_change_no_figure(world):
     model, held_out, popularity = world
     order = np.random.default_rng(1).permutation(len(held_out))
-    options = {"metrics": EVERY_METRIC, "popularity": popularity, "by": ("history", "popularity")}
+    options = {
+        "metrics": EVERY_METRIC,
+        "popularity": popularity,
+        "train": TRAIN,
+        "by": ("history", "popularity"),
+    }
     report = evaluate(model, held_out, **options)
     shuffled = evaluate(model, permuted(held_out, order), **options)
     for name, values in report.per_user.items():
@@ -190,10 +197,10 @@ def test_every_metric_of_a_longer_list_ignores_the_rest(world):
     """A cut-off's value does not depend on the other metrics asked for."""
     model, held_out, popularity = world
     together = evaluate(
-        model, held_out, metrics=[*EVERY_METRIC, "recall@29"], popularity=popularity
+        model, held_out, metrics=[*EVERY_METRIC, "recall@29"], popularity=popularity, train=TRAIN
     )
     for name in EVERY_METRIC:
-        alone = evaluate(model, held_out, metrics=[name], popularity=popularity)
+        alone = evaluate(model, held_out, metrics=[name], popularity=popularity, train=TRAIN)
         assert alone[name] == together[name]
 
 
@@ -216,7 +223,9 @@ def test_cut_offs_beyond_the_catalogue(world):
 
 def test_an_exhausted_catalogue_gives_empty_lists(world):
     model, held_out, popularity = world
-    report = evaluate(model, held_out, metrics=["novelty@5", "recall@5"], popularity=popularity)
+    report = evaluate(
+        model, held_out, metrics=["novelty@5", "recall@5"], popularity=popularity, train=TRAIN
+    )
     assert np.isnan(report.per_user["novelty@5"][6])
     assert report.per_user["recall@5"][5] == 1
     assert report["novelty@5"].n == len(held_out) - 1
@@ -246,7 +255,9 @@ def test_users_without_any_target():
 
 def test_json_is_strict_and_says_what_was_measured(world):
     model, held_out, popularity = world
-    report = evaluate(model, held_out, metrics=EVERY_METRIC, popularity=popularity, by=["history"])
+    report = evaluate(
+        model, held_out, metrics=EVERY_METRIC, popularity=popularity, train=TRAIN, by=["history"]
+    )
     value = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert set(value["metrics"]) == set(EVERY_METRIC) == set(value["definitions"])
     assert value["metrics"]["recall@5"] == {
@@ -375,6 +386,7 @@ def test_frame_and_text_say_the_same(world):
         held_out,
         metrics=["recall@5", "gini@5"],
         popularity=popularity,
+        train=TRAIN,
         by=["history", "popularity"],
     )
     frame = report.to_frame()
@@ -423,6 +435,8 @@ def test_fingerprint_names_the_exam():
         ({"batch_size": 0}, ConfigError, "batch_size is 0; at least 1 is accepted"),
         ({"metrics": ["mpr"]}, ConfigError, "metric 'mpr' is unknown; accepted are recall@K"),
         ({"metrics": ["novelty@5"]}, ConfigError, "novelty@5 needs popularity"),
+        ({"metrics": ["diversity@5"]}, ConfigError, "diversity@5 needs train"),
+        ({"train": TRAIN[:, :3]}, DataError, "train has 3 items; 30 are held out"),
         ({"by": ["popularity"]}, ConfigError, "segments by popularity needs popularity"),
         ({"popularity": np.ones(3, dtype=np.int64)}, DataError, "popularity of 3 items; 30 are"),
         ({"by": ["age"]}, ConfigError, "segment 'age' is unknown; accepted are 'history'"),

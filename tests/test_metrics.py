@@ -183,6 +183,39 @@ def test_popularity_without_training_is_refused():
         catalogue.novelty(LISTED, np.zeros(5, dtype=np.int64))
 
 
+def test_diversity_by_hand():
+    # Users of items: 0 {a, b}, 1 {a, b}, 2 {b, c}, 3 {d}, 4 nobody.
+    train = csr_array(
+        np.float32([[1, 1, 0, 0, 0], [2, 5, 1, 0, 0], [0, 0, 3, 0, 0], [0, 0, 0, 1, 0]])
+    )
+    lists = np.array([[0, 1, -1], [0, 2, 1], [2, 3, 4], [3, -1, -1], [-1, -1, -1]])
+    found = catalogue.diversity(lists, catalogue.unit_rows(train))
+    half = F(1, 2)  # 0 and 2 share one of two users each
+    expected = [0.0, float((half + 0 + half) / 3), 1.0, NAN, NAN]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
+
+
+def test_diversity_is_the_mean_over_pairs_whatever_their_order():
+    rng = np.random.default_rng(3)
+    train = csr_array(np.float32(rng.random((40, 25)) < 0.15))
+    columns = train.toarray().T.astype(np.float64)
+    lists = np.array([rng.permutation(25)[:9] for _ in range(150)])
+    lists[rng.random(lists.shape) < 0.1] = -1  # wherever the end is, empty places count for nothing
+    found = catalogue.diversity(lists, catalogue.unit_rows(train))
+    for row, value in zip(lists, found, strict=True):
+        items = [i for i in row if i >= 0]
+        distances = []
+        for i in items:
+            for j in items:
+                if i != j:
+                    both = (columns[i] * columns[j]).sum()
+                    norms = np.sqrt(columns[i].sum() * columns[j].sum())
+                    distances.append(1 - both / norms if norms else 1)
+        assert value == pytest.approx(np.mean(distances), abs=1e-12)
+    again = catalogue.diversity(lists[:, ::-1], catalogue.unit_rows(train))
+    np.testing.assert_array_equal(found, again)
+
+
 @pytest.mark.parametrize("name", [n.replace("@K", "@7") for n in ACCEPTED])
 def test_every_accepted_name_parses_and_defines_itself(name):
     metric = parse_metric(name)

@@ -135,6 +135,7 @@ def _on_test(trained: Trained, config: RunConfig) -> Report:
         trained.split.test,
         metrics=config.metrics,
         popularity=train_counts(trained.split.train),
+        train=trained.split.train.matrix,
     )
 
 

@@ -7,12 +7,13 @@ from typing import final
 import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
+from scipy.sparse import csr_array
 
 from recae.data.histories import Histories
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, shown
 from recae.evaluation import segments
-from recae.evaluation.catalogue import list_counts
+from recae.evaluation.catalogue import list_counts, unit_rows
 from recae.evaluation.judge import judge
 from recae.evaluation.names import DEFAULT_METRICS, Metric, parse_metrics
 from recae.evaluation.report import Report, Segment
@@ -29,6 +30,7 @@ def evaluate(
     metrics: Sequence[str] = DEFAULT_METRICS,
     batch_size: int = 1024,
     popularity: Int64[np.ndarray, " items"] | None = None,
+    train: csr_array | None = None,
     by: Sequence[str] = (),
     labels: Mapping[str, Sequence[str]] | None = None,
 ) -> Report:
@@ -53,6 +55,8 @@ def evaluate(
     popularity
         Training interactions of each item, shape ``(items,)``; needed by ``novelty``,
         ``popularity-bias`` and the segments by popularity.
+    train
+        Training interactions, shape ``(train users, items)``; needed by ``diversity``.
     by
         Segments to add: ``"history"`` (users by number of fold-in items), ``"popularity"`` (targets
         by training count: each third of the training interactions alone; users without a target
@@ -63,7 +67,8 @@ def evaluate(
     Raises
     ------
     ConfigError
-        If a metric or segment is unknown, `popularity` is missing, or `batch_size` is below 1.
+        If a metric or segment is unknown, `popularity` or `train` is missing, or `batch_size` is
+        below 1.
     DataError
         If there are no users, or shapes do not match.
     NotFittedError
@@ -72,8 +77,8 @@ def evaluate(
     wanted = parse_metrics(metrics)
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")
-    _check(held_out, wanted, popularity, by, labels or {})
-    found = _Found(wanted, held_out, popularity, split_targets="popularity" in by)
+    _check(held_out, wanted, popularity, train, by, labels or {})
+    found = _Found(wanted, held_out, popularity, train, split_targets="popularity" in by)
     for rows, part in _batches(held_out, batch_size):
         k = _depth(wanted, part)
         found.add(rows, part, model.recommend(part.fold_in, k=k, exclude=part.exclude))
@@ -110,11 +115,15 @@ class _Found:
         wanted: Sequence[Metric],
         held_out: HeldOut,
         popularity: Int64[np.ndarray, " items"] | None,
+        train: csr_array | None,
         *,
         split_targets: bool,
     ) -> None:
         n = len(held_out)
         self.popularity = popularity
+        self.rows: csr_array | None = None
+        if train is not None and any(m.needs == "train" for m in wanted):
+            self.rows = unit_rows(train)
         self.of_targets = [m for m in wanted if m.about == "targets"]
         self.of_lists = [m for m in wanted if m.about == "lists"]
         self.of_all = [m for m in wanted if m.about == "catalogue"]
@@ -134,8 +143,9 @@ class _Found:
         for m in self.of_targets:
             self.per_user[m.name][rows] = m.of_targets(judged)
         for m in self.of_lists:
-            assert self.popularity is not None
-            self.per_user[m.name][rows] = m.of_lists(top.items, self.popularity)
+            items = self.rows if m.needs == "train" else self.popularity
+            assert items is not None  # checked before
+            self.per_user[m.name][rows] = m.of_lists(top.items, items)
         for m in self.of_all:
             self.counts[m.name] += list_counts(top.items[:, : m.k], part.n_items)
         for k in self.tied:
@@ -167,17 +177,23 @@ def _check(
     held_out: HeldOut,
     wanted: Sequence[Metric],
     popularity: Int64[np.ndarray, " items"] | None,
+    train: csr_array | None,
     by: Sequence[str],
     labels: Mapping[str, Sequence[str]],
 ) -> None:
     if not len(held_out):
         raise DataError("there are no held-out users to evaluate on")
-    needing = [m.name for m in wanted if m.about == "lists"]
+    needing = [m.name for m in wanted if m.needs == "popularity"]
     needing += ["segments by popularity"] if "popularity" in by else []
     if needing and popularity is None:
         raise ConfigError(f"{needing[0]} needs popularity, the training count of each item")
     if popularity is not None and len(popularity) != held_out.n_items:
         raise DataError(f"popularity of {len(popularity)} items; {held_out.n_items} are held out")
+    paired = [m.name for m in wanted if m.needs == "train"]
+    if paired and train is None:
+        raise ConfigError(f"{paired[0]} needs train, the training interactions")
+    if train is not None and train.shape[1] != held_out.n_items:
+        raise DataError(f"train has {train.shape[1]} items; {held_out.n_items} are held out")
     reserved = sorted({"history", "popularity"} & set(labels))
     if reserved:
         raise ConfigError(f"labels are named {shown(reserved)}; those names are taken")

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from scipy.sparse import csr_array
 
 from recae.errors import ConfigError
 from recae.evaluation import catalogue, metrics
@@ -15,7 +16,7 @@ from recae.evaluation.judge import Judged, ideal_gains
 DEFAULT_METRICS = ("ndcg@100", "recall@20", "recall@50")
 
 OfTargets = Callable[[Judged, int], np.ndarray]
-OfLists = Callable[[np.ndarray, np.ndarray], np.ndarray]
+OfLists = Callable[[np.ndarray, Any], np.ndarray]
 OfCounts = Callable[[np.ndarray], float]
 
 _OF_TARGETS: dict[str, tuple[OfTargets, str]] = {
@@ -65,12 +66,17 @@ _OF_LISTS: dict[str, tuple[OfLists, str]] = {
         catalogue.popularity_bias,
         "mean training count of the first {k} items / that of a training interaction's item",
     ),
+    "diversity": (
+        catalogue.diversity,
+        "mean over pairs of the first {k} items of 1 - cosine of their training columns",
+    ),
 }
 _OF_COUNTS: dict[str, tuple[OfCounts, str]] = {
     "coverage": (catalogue.coverage, "share of all items that stand in some first {k}"),
     "gini": (catalogue.gini, "Gini coefficient of how often each item stands in a first {k}"),
 }
 _WITHOUT_K = frozenset({"r-precision"})
+_OF_ROWS = frozenset({"diversity"})
 
 ACCEPTED = tuple(
     name if name in _WITHOUT_K else f"{name}@K" for name in (*_OF_TARGETS, *_OF_LISTS, *_OF_COUNTS)
@@ -114,11 +120,24 @@ class Metric:
         """Value for each user of a batch, NaN without targets; for metrics about targets."""
         return _OF_TARGETS[self.family][0](judged, self.k or 0)
 
+    @property
+    def needs(self) -> Literal["popularity", "train"] | None:
+        """What `of_lists` looks at: counts of items or who touched them; else None."""
+        if self.about != "lists":
+            return None
+        return "train" if self.family in _OF_ROWS else "popularity"
+
     def of_lists(
-        self, listed: Int64[np.ndarray, "users k_max"], popularity: Int64[np.ndarray, " items"]
+        self,
+        listed: Int64[np.ndarray, "users k_max"],
+        items: Int64[np.ndarray, " items"] | csr_array,
     ) -> Float64[np.ndarray, " users"]:
-        """Value for each user of a batch, NaN with an empty list; for metrics about lists."""
-        return _OF_LISTS[self.family][0](listed[:, : self.k], popularity)
+        """Value for each user of a batch, NaN where the list is too short for one.
+
+        For metrics about lists. `items` are the training counts, or `catalogue.unit_rows` where
+        the metric needs ``"train"``.
+        """
+        return _OF_LISTS[self.family][0](listed[:, : self.k], items)
 
     def of_counts(self, counts: Int64[np.ndarray, " items"]) -> float:
         """Value over all lists, from how often each item is listed; for catalogue metrics."""

@@ -322,6 +322,7 @@ def _entry(candidates: list[Recommender], split: Split, metrics: tuple[str, ...]
             split.test,
             metrics=with_detail(metrics),
             popularity=popularity,
+            train=split.train.matrix,
             by=SEGMENTS,
         )
         report, more = detailed(full, metrics, candidate, split.test, training_of(candidate))

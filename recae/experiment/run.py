@@ -82,6 +82,7 @@ def train(
             split.validation,
             metrics=config.metrics,
             popularity=train_counts(split.train),
+            train=split.train.matrix,
         )
     return Trained(model, data, split, report, seconds)
 
@@ -214,6 +215,7 @@ def evaluate_stored(
         held_out,
         metrics=metrics or run.get("metrics") or ("ndcg@100", "recall@20", "recall@50"),
         popularity=train_counts(split.train),
+        train=split.train.matrix,
         by=by,
     )
     return report, split, data
