@@ -3,6 +3,7 @@
 import hashlib
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -60,6 +61,15 @@ def test_the_file_holds_hashes_and_is_readable_by_its_owner_only(path, key):
     assert kept["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
     assert kept["scopes"] == ["recommend"]
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_keys_made_at_once_are_all_kept(path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: create_key(path, name=str(i)), range(40)))
+        assert {key.split("_")[1] for key in made} == {key.id for key in read_keys(path)}
+        ids = [key.id for key in read_keys(path)][:30]
+        list(pool.map(lambda id_: revoke_key(path, id_), ids))
+    assert len(read_keys(path)) == 10
 
 
 def test_a_key_is_accepted_in_either_header_exactly_once(client, key):

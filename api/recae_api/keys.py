@@ -8,6 +8,7 @@ are not. The file is JSON, mode 0600, replaced whole::
                "created": "2025-01-31T12:00:00+00:00", "expires": null}]}
 """
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -17,7 +18,8 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +103,8 @@ def create_key(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         expires=None if expires is None else expires.isoformat(timespec="seconds"),
     )
-    _write(path, [*(read_keys(path) if path.exists() else ()), key])
+    with _held(path):
+        _write(path, [*(read_keys(path) if path.exists() else ()), key])
     return f"recae_{key.id}_{secret}"
 
 
@@ -117,10 +120,11 @@ def revoke_key(path: Path, key_id: str) -> None:
     ResourceError
         If the file cannot be written.
     """
-    keys = read_keys(path)
-    if key_id not in {key.id for key in keys}:
-        raise ConfigError(f"no key has the id {key_id!r} in {path}")
-    _write(path, [key for key in keys if key.id != key_id])
+    with _held(path):
+        keys = read_keys(path)
+        if key_id not in {key.id for key in keys}:
+            raise ConfigError(f"no key has the id {key_id!r} in {path}")
+        _write(path, [key for key in keys if key.id != key_id])
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
@@ -138,6 +142,20 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} is not a file of API keys: {type(error).__name__}") from error
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Let one process at a time read and replace the file: no key is lost, no revoked one back."""
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def _write(path: Path, keys: Collection[Key]) -> None:
