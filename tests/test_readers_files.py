@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import sys
 import time
 import zipfile
@@ -282,8 +283,24 @@ def test_options_that_make_no_sense(options: dict[str, object]) -> None:
 
 
 def test_unknown_option(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown options 'min_ratings'; accepted: .*min_rating"):
+    with pytest.raises(ConfigError, match=r"no option 'min_ratings'; it accepts .*min_rating"):
         read_interactions(written(tmp_path, TABLE), min_ratings=3)
+
+
+def test_options_of_other_types_are_refused_and_numbers_of_numpy_are_numbers(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, TABLE)
+    for options, said in (
+        ({"min_rating": "4"}, "min_rating is '4'; it is of type float | int | None"),
+        ({"min_user": True}, "min_user is True; it is of type int"),
+        ({"user_col": 1}, "user_col is 1; it is of type str | None"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"read_interactions: option {said}")):
+            read_interactions(path, **options)
+    typed = read_interactions(path, min_user=np.int64(1))
+    assert typed.report is not None
+    assert type(typed.report.options["min_user"]) is int  # it is stored as JSON
 
 
 def test_wide_tables_and_many_blocks(tmp_path: Path) -> None:

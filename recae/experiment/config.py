@@ -1,11 +1,13 @@
 """`RunConfig`: everything that decides a run, from a TOML file, ``--set`` and flags."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from recae.data.options import checked_options
 from recae.data.protocols import PROTOCOLS
 from recae.data.readers import ReadOptions
 from recae.errors import ConfigError
@@ -114,14 +116,14 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     seed = values.get("seed", 42)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed is {seed!r}; 0 or above is accepted")
-    given = {
-        table: _checked_table(table, values[table], kind)
-        for table, kind in (
-            *(("read", ReadOptions), ("split", PROTOCOLS[protocol])),
-            *((name, config_class(name)) for name in MODELS if name in values),
-        )
-        if table in values
-    }
+    for table, kind in (("read", ReadOptions), ("split", PROTOCOLS[protocol])):
+        checked = checked_options(kind, values.get(table, {}), where=table)
+        with _naming(table):
+            kind(**checked)
+    models = {name: values[name] for name in MODELS if name in values}
+    for name, given in models.items():
+        with _naming(name):
+            _check_model(configured(config_class(name), None, given), given)
     metrics = values.get("metrics", DEFAULT_METRICS)
     if isinstance(metrics, str):
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -133,29 +135,26 @@ def _checked(values: dict[str, Any]) -> RunConfig:
         protocol=protocol,
         seed=seed,
         metrics=tuple(metrics),
-        read=given.get("read", {}),
-        split=given.get("split", {}),
-        models={name: given[name] for name in MODELS if name in given},
+        read=values.get("read", {}),
+        split=values.get("split", {}),
+        models=models,
     )
 
 
-def _checked_table(table: str, given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """`given`, whose names and values are accepted as options of `kind`.
-
-    Raises
-    ------
-    ConfigError
-        If a name or value is not.
-    """
+@contextmanager
+def _naming(table: str) -> Iterator[None]:
     try:
-        made = configured(kind, None, given)
+        yield
     except ConfigError as error:
         raise ConfigError(f"{table}: {error}") from error
+
+
+def _check_model(made: object, given: Mapping[str, Any]) -> None:
+    """Refuse what was converted: ``"4"`` is no number in a config file, and true is not 1."""
     for name, value in given.items():
         wanted = type(getattr(made, name))
-        if isinstance(value, bool | str) and wanted is not type(value):  # "4" is no number in TOML
-            raise ConfigError(f"{table}: {name} is {value!r}; {wanted.__name__} is accepted")
-    return given
+        if isinstance(value, bool | str) and wanted is not type(value):
+            raise ConfigError(f"{name} is {value!r}; {wanted.__name__} is accepted")
 
 
 def _toml_file(path: Path) -> dict[str, Any]:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, get_type_hints
-
-import numpy as np
 
 from recae.data.interactions import Interactions
+from recae.data.options import checked_options
 from recae.data.protocols.base import SplitProtocol
 from recae.data.protocols.column import Column
 from recae.data.protocols.everyone import Everyone
@@ -65,26 +63,10 @@ def split(
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     kind = PROTOCOLS[protocol]
-    accepted = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if rng is not None and "rng" in names:
         options["rng"] = rng
     elif rng is not None and "seed" in names:
         raise ConfigError(f"protocol {protocol!r} got rng={rng}; it is seeded by its option seed")
-    for name in options:
-        if name not in names:
-            raise ConfigError(
-                f"protocol {protocol!r} has no option {name!r}; it accepts {', '.join(names)}"
-            )
-    return kind(**{n: _typed(n, v, accepted[n]) for n, v in options.items()}).split(data)
-
-
-def _typed(name: str, value: object, hint: Any) -> object:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if type(value) is int and not isinstance(value, hint) and isinstance(0.0, hint):
-        value = float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        wanted = getattr(hint, "__name__", None) or str(hint)
-        raise ConfigError(f"option {name} is {value!r}; it is of type {wanted}")
-    return value
+    checked = checked_options(kind, options, where=f"protocol {protocol!r}")
+    return kind(**checked).split(data)

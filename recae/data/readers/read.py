@@ -1,13 +1,14 @@
 """`read_interactions`: any table of interactions to `Interactions`, every row accounted for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 import pandas as pd
 
 from recae.data.interactions import Interactions
+from recae.data.options import checked_options
 from recae.data.readers.account import Account
 from recae.data.readers.assemble import Rows, assemble
 from recae.data.readers.batch import Checked, check
@@ -83,7 +84,8 @@ def read_interactions(
     >>> read_interactions(frame)
     Interactions(1 users x 2 items, 2 interactions, density 100.00%)
     """
-    given = _options(options)
+    options = checked_options(ReadOptions, options, where="read_interactions")
+    given = ReadOptions(**options)  # type: ignore[arg-type]  # types were checked
     _refuse_overwriting(source, rejects)
     frame = source if isinstance(source, pd.DataFrame) else None
     account = Account(_source_name(source), None if rejects is None else Path(rejects))
@@ -110,14 +112,6 @@ def _refuse_overwriting(source: str | Path | pd.DataFrame, rejects: str | Path |
     target, read = Path(rejects).resolve(), Path(source).resolve()
     if read == target or read in target.parents:
         raise ConfigError(f"rejects {rejects} would be written into the input, {source}")
-
-
-def _options(options: dict[str, object]) -> ReadOptions:
-    known = {field.name for field in fields(ReadOptions)}
-    unknown = sorted(options.keys() - known)
-    if unknown:
-        raise ConfigError(f"unknown options {shown(unknown)}; accepted: {', '.join(sorted(known))}")
-    return ReadOptions(**options)  # type: ignore[arg-type]  # names are checked, types by beartype
 
 
 def _source_name(source: str | Path | pd.DataFrame) -> str:
