@@ -119,7 +119,7 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     for table, kind in (("read", ReadOptions), ("split", PROTOCOLS[protocol])):
         checked = checked_options(kind, values.get(table, {}), where=table)
         with _naming(table):
-            kind(**checked)
+            kind(**checked)  # type: ignore[arg-type]  # types were checked
     models = {name: values[name] for name in MODELS if name in values}
     for name, given in models.items():
         with _naming(name):
