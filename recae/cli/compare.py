@@ -10,6 +10,7 @@ import click
 from recae.cli import progress
 from recae.cli.output import NewFile, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.evaluation.like import LIBRARIES
 from recae.experiment import compare, data_summary, make_split, run_summary
 from recae.experiment.report import ready_for_html
 
@@ -19,6 +20,9 @@ from recae.experiment.report import ready_for_html
 @click.option("--models", default="popular,ease,mult-dae,mult-vae", help="Names, comma-separated.")
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Training seeds of each model.")
 @click.option("--require-beat", metavar="NAME", help="Exit with 8 unless a model beats this one.")
+@click.option(
+    "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
+)
 @click.option("-o", "--out", type=NewFile(), help="Also write the JSON here.")
 @click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
 @reading_options
@@ -29,6 +33,7 @@ def command(
     models: str,
     seeds: int,
     require_beat: str | None,
+    like: str | None,
     out: Path | None,
     html: Path | None,
     as_json: bool,
@@ -50,6 +55,7 @@ def command(
             seeds=seeds,
             data=data_summary(data),
             require_beat=require_beat,
+            like=like,
         )
     made_by = ["recae", *sys.argv[1:]]
     result = table.to_json() | {"command": made_by, "run": run_summary()}
@@ -57,7 +63,8 @@ def command(
         write_text(out, json.dumps(result, indent=1) + "\n")
     if html is not None:
         table.to_html(html, command=made_by)
-    text = "\n\n".join(filter(None, map(str, (table, table.differences(), table.parts()))))
+    told = (table, table.like_text(), table.differences(), table.parts())
+    text = "\n\n".join(filter(None, map(str, told)))
     show(result, text, as_json=as_json)
     if require_beat is not None:
         table.require_beat(require_beat)

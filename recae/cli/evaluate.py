@@ -8,9 +8,12 @@ import click
 
 from recae.cli.output import NewFile, show
 from recae.evaluation import write_per_user
+from recae.evaluation.like import LIBRARIES
 from recae.experiment import evaluate_stored
 from recae.experiment.report import ready_for_html
+from recae.experiment.run import like_library
 from recae.experiment.stored import stored_table
+from recae.serving import load_bundle
 
 
 @click.command("evaluate")
@@ -19,6 +22,9 @@ from recae.experiment.stored import stored_table
 @click.option("--metrics", help="Names, comma-separated; those of the training when not given.")
 @click.option("--part", type=click.Choice(["test", "validation"]), default="test")
 @click.option("--by", multiple=True, help="Also by segment: history, popularity.")
+@click.option(
+    "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
+)
 @click.option("--per-user", type=NewFile(), help="Write each user's figures.")
 @click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -28,6 +34,7 @@ def command(
     metrics: str | None,
     part: Literal["test", "validation"],
     by: tuple[str, ...],
+    like: str | None,
     per_user: Path | None,
     html: Path | None,
     as_json: bool,
@@ -50,4 +57,10 @@ def command(
     if per_user is not None:
         write_per_user(report, per_user)
     value: dict[str, Any] = {**report.to_json(), "part": part, "protocol": split.to_json()}
-    show(value, f"{part} part, protocol {split.protocol}\n{report}", as_json=as_json)
+    text = f"{part} part, protocol {split.protocol}\n{report}"
+    if like is not None:
+        model = load_bundle(directory).model
+        theirs = like_library(model, split, like, metrics=list(report.metrics), part=part)
+        value["like"] = theirs.to_json()
+        text += f"\n\n{theirs}"
+    show(value, text, as_json=as_json)

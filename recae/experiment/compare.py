@@ -14,6 +14,7 @@ from recae.errors import ConfigError, NotFittedError, RequirementError
 from recae.evaluation import (
     DEFAULT_METRICS,
     Comparison,
+    LikeReport,
     PartsCompared,
     Report,
     compare_parts,
@@ -21,10 +22,11 @@ from recae.evaluation import (
     evaluate,
     parse_metric,
 )
+from recae.evaluation.like import LIBRARIES
 from recae.evaluation.names import parse_metrics
 from recae.experiment.config import RunConfig
 from recae.experiment.details import SEGMENTS, Details, detailed, training_of, with_detail
-from recae.experiment.run import config_of, make_model, train_counts
+from recae.experiment.run import config_of, like_library, make_model, train_counts
 from recae.ranking.recommender import Recommender
 
 logger = logging.getLogger("recae.compare")
@@ -47,6 +49,8 @@ class Entry:
         Seconds of the fit, mean over seeds; None for a model that came fitted.
     details
         What `ComparisonTable.to_html` tells besides.
+    like
+        What another library would say, one a training seed; empty where none was asked for.
     """
 
     name: str
@@ -54,6 +58,12 @@ class Entry:
     config: Mapping[str, object]
     fit_s: float | None
     details: Details
+    like: tuple[LikeReport, ...] = ()
+
+    def like_figures(self) -> dict[str, float]:
+        """Figures of the other library by its names, means over the seeds."""
+        names = [figure.name for figure in self.like[0].figures] if self.like else []
+        return {name: float(np.mean([like[name] for like in self.like])) for name in names}
 
     def summary(self, metric: str) -> dict[str, float | int | None]:
         """Mean over users (and seeds), its standard error over users, and the seeds' spread."""
@@ -149,8 +159,20 @@ class ComparisonTable:
             | {"fit_s": entry.fit_s, "config": dict(entry.config)}
             for entry in self.entries
         }
+        likes = [entry.like[0] for entry in self.entries if entry.like]
+        like = (
+            {
+                "library": likes[0].library,
+                "models": {entry.name: entry.like_figures() for entry in self.entries},
+                "definitions": {f.name: f.definition for f in likes[0].figures},
+                "notes": list(likes[0].notes),
+            }
+            if likes
+            else None
+        )
         return {
             "models": models,
+            "like": like,
             "differences": self.differences().to_json(),
             "protocol": self.split.to_json(),
             "parts": self.parts().to_json(),
@@ -184,20 +206,25 @@ class ComparisonTable:
 
         return markdown(self)
 
+    def like_text(self) -> str:
+        """Return the figures of the other library as a table; empty where none was asked for."""
+        likes = [entry.like[0] for entry in self.entries if entry.like]
+        if not likes:
+            return ""
+        rows = [["metric", *self.names()]]
+        for figure in likes[0].figures:
+            values = [entry.like_figures()[figure.name] for entry in self.entries]
+            rows.append([figure.name, *(f"{value:.4f}" for value in values)])
+        notes = [f"- {note}" for note in likes[0].notes]
+        return "\n".join([f"as {likes[0].library} defines it", *_aligned(rows), *notes])
+
     def __str__(self) -> str:
         head = ["model", *self.metrics, "fit s"]
         rows = [head]
         for entry in self.entries:
             cells = [_cell(entry.summary(metric)) for metric in self.metrics]
             rows.append([entry.name, *cells, "" if entry.fit_s is None else f"{entry.fit_s:.1f}"])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        return "\n".join(_aligned(rows))
 
     def require_beat(self, name: str) -> None:
         """Refuse a comparison in which no model is better than `name` beyond chance.
@@ -219,6 +246,18 @@ class ComparisonTable:
             )
 
 
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: first column on the left, figures on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def _cell(figure: Mapping[str, float | int | None]) -> str:
     mean, se = figure["mean"], figure["se"]
     if mean is None:
@@ -235,6 +274,7 @@ def compare(
     seeds: int = 1,
     data: Mapping[str, object] | None = None,
     require_beat: str | None = None,
+    like: str | None = None,
 ) -> ComparisonTable:
     """Fit what is not fitted, and judge all models on the test part of `split`.
 
@@ -256,13 +296,16 @@ def compare(
     require_beat
         Model that `ComparisonTable.require_beat` will be asked about: a question that has no answer
         is refused here.
+    like
+        Library of `recae.evaluation.evaluate_like` by whose definitions the same lists are judged,
+        too.
 
     Raises
     ------
     ConfigError
         Before anything is fitted: if the split has no test part, a name, option or metric is not
-        accepted, there is no model or one is there twice, `seeds` is below 1, or `require_beat` is
-        not compared or the first metric has no value for each user.
+        accepted, there is no such library, no model or one is there twice, `seeds` is below 1, or
+        `require_beat` is not compared or the first metric has no value for each user.
     """
     if split.test is None:
         raise ConfigError(f"protocol {split.protocol!r} has no test part to compare on")
@@ -270,6 +313,8 @@ def compare(
         raise ConfigError(f"seeds is {seeds}; at least 1 is accepted")
     metrics = [metric.name for metric in parse_metrics(metrics)]
     first = metrics[0]
+    if like is not None and like not in LIBRARIES:
+        raise ConfigError(f"there is no library {like!r}; there are {', '.join(LIBRARIES)}")
     runs = [_runs(model, config or RunConfig(), seeds) for model in models]
     names = [run[0].name for run in runs]
     if not names:
@@ -281,7 +326,7 @@ def compare(
         _check_question(require_beat, names, first)
     entries: list[Entry] = []
     while runs:  # a model that is judged is let go before the next is fitted
-        entries.append(_entry(runs.pop(0), split, tuple(metrics)))
+        entries.append(_entry(runs.pop(0), split, tuple(metrics), like))
         logger.info("compared", extra={"entry": entries[-1].name})
     entries.sort(key=lambda e: -(e.summary(first)["mean"] or 0.0))
     return ComparisonTable(tuple(entries), tuple(metrics), split, data or {})
@@ -306,11 +351,14 @@ def _runs(model: Recommender | str, config: RunConfig, seeds: int) -> list[Recom
     return seeded if hasattr(seeded[0].config, "rng") else seeded[:1]
 
 
-def _entry(candidates: list[Recommender], split: Split, metrics: tuple[str, ...]) -> Entry:
+def _entry(
+    candidates: list[Recommender], split: Split, metrics: tuple[str, ...], library: str | None
+) -> Entry:
     assert split.test is not None
     popularity = train_counts(split.train)
     reports: list[Report] = []
     details: list[Details] = []
+    likes: list[LikeReport] = []
     seconds: list[float] = []
     for candidate in candidates:
         if not _is_fitted(candidate):
@@ -328,8 +376,11 @@ def _entry(candidates: list[Recommender], split: Split, metrics: tuple[str, ...]
         report, more = detailed(full, metrics, candidate, split.test, training_of(candidate))
         reports.append(report)
         details.append(more)
+        if library is not None:
+            likes.append(like_library(candidate, split, library, metrics=metrics))
     fit_s = round(sum(seconds) / len(seconds), 3) if seconds else None
-    return Entry(candidates[0].name, tuple(reports), config_of(candidates[0]), fit_s, details[0])
+    first = candidates[0]
+    return Entry(first.name, tuple(reports), config_of(first), fit_s, details[0], like=tuple(likes))
 
 
 def _is_fitted(model: Recommender) -> bool:

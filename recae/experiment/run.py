@@ -16,7 +16,7 @@ from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions
 from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError, DataError
-from recae.evaluation import Report, evaluate
+from recae.evaluation import LikeReport, Report, evaluate, evaluate_like, parse_metric
 from recae.experiment.config import RunConfig
 from recae.models.registry import config_class, create
 from recae.ranking.recommender import Recommender
@@ -219,6 +219,30 @@ def evaluate_stored(
         by=by,
     )
     return report, split, data
+
+
+def like_library(
+    model: Recommender,
+    split: Split,
+    library: str,
+    *,
+    metrics: Sequence[str],
+    part: str = "test",
+) -> LikeReport:
+    """Judge `model` on a part of `split` as another library would.
+
+    At the cut-offs of `metrics`, at 10 where none has one; see `recae.evaluation.evaluate_like`.
+    """
+    untrained = split.notes.get("items_never_trained", 0)
+    assert isinstance(untrained, int)
+    return evaluate_like(
+        model,
+        getattr(split, part),
+        library,
+        cutoffs=[m.k for m in map(parse_metric, metrics) if m.k is not None] or [10],
+        popularity=train_counts(split.train),
+        untrained_items=untrained,
+    )
 
 
 def run_summary() -> dict[str, object]:
