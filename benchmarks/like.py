@@ -64,7 +64,8 @@ for key, value in list(data._data_dict.items()):
     if isinstance(value, torch.Tensor):
         data.set(key, value.cpu())
 found = Evaluator(config).evaluate(data)
-print(json.dumps({"version": recbole.__version__, "figures": {k: float(v) for k, v in found.items()}}))
+figures = {name: float(value) for name, value in found.items()}
+print(json.dumps({"version": recbole.__version__, "figures": figures}))
 """
 
 CORNAC = """

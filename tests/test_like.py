@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from math import log, log2
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import rankdata
 
+from recae.cli.main import _run
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.protocols import split
@@ -184,3 +186,22 @@ def test_a_comparison_tells_the_figures_of_a_library_beside_ours() -> None:
     assert not plain.like_text()
     with pytest.raises(ConfigError, match="no library 'surprise'"):
         compare(["popular"], split(data, rng=1), like="surprise")
+
+
+def test_the_commands_tell_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    people = Synthetic(n_users=90, n_items=40).interactions()
+    rows = zip(*people.matrix.nonzero(), strict=True)
+    file = tmp_path / "rows.csv"
+    file.write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u, i in rows))
+    model = str(tmp_path / "model")
+    assert _run(["train", str(file), "--model", "ease", "-o", model]) == 0
+    capsys.readouterr()
+    asked = ["evaluate", model, str(file), "--metrics", "recall-all@5", "--like", "cornac"]
+    assert _run(asked) == 0
+    assert "as cornac defines it" in capsys.readouterr().out
+    assert _run([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    figures = {figure["name"]: figure["value"] for figure in told["like"]["figures"]}
+    assert figures["Recall@5"] == pytest.approx(told["metrics"]["recall-all@5"]["mean"], abs=1e-12)
+    assert _run(["compare", str(file), "--models", "ease", "--like", "recbole"]) == 0
+    assert "as recbole defines it" in capsys.readouterr().out
