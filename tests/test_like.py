@@ -194,14 +194,14 @@ def test_the_commands_tell_them_too(tmp_path: Path, capsys: pytest.CaptureFixtur
     file = tmp_path / "rows.csv"
     file.write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u, i in rows))
     model = str(tmp_path / "model")
-    assert _run(["train", str(file), "--model", "ease", "-o", model]) == 0
+    assert _run(["train", str(file), "--model", "ease", "-o", model], debug=False) == 0
     capsys.readouterr()
     asked = ["evaluate", model, str(file), "--metrics", "recall-all@5", "--like", "cornac"]
-    assert _run(asked) == 0
+    assert _run(asked, debug=False) == 0
     assert "as cornac defines it" in capsys.readouterr().out
-    assert _run([*asked, "--json"]) == 0
+    assert _run([*asked, "--json"], debug=False) == 0
     told = json.loads(capsys.readouterr().out)
     figures = {figure["name"]: figure["value"] for figure in told["like"]["figures"]}
     assert figures["Recall@5"] == pytest.approx(told["metrics"]["recall-all@5"]["mean"], abs=1e-12)
-    assert _run(["compare", str(file), "--models", "ease", "--like", "recbole"]) == 0
+    assert _run(["compare", str(file), "--models", "ease", "--like", "recbole"], debug=False) == 0
     assert "as recbole defines it" in capsys.readouterr().out
