@@ -67,4 +67,4 @@ class SparseBatch:
 
     def mean(self, values: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Mean of a number of each row."""
-        return values.mean() if self.weights is None else torch.dot(values, self.weights)
+        return values.mean() if self.weights is None else (values * self.weights).sum()

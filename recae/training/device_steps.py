@@ -12,7 +12,7 @@ from typing import Literal, final
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
@@ -78,6 +78,7 @@ class DeviceSteps:
         self._zero = torch.zeros(1, dtype=torch.int64, device=device)
         self._schedule = self._scheduled(n_epochs, learning_rate)
         self._capacity = 0
+        self._ahead, self._ahead_of = self._ordered(0), 0
         self._graph = StepGraph(self._step, device)
         on_cuda = device.type == "cuda"
         if kernels is None:
@@ -118,15 +119,14 @@ class DeviceSteps:
 
     def epoch(self, epoch: int) -> Float64[Tensor, " parts"]:
         """Do the steps of `epoch` (counted from 0); sums over its users of loss, NLL and KL."""
-        order = np.full(self._steps * self._batch_size, self._n_users, dtype=np.int64)
-        order[: self._n_users] = epoch_order(self._seed, epoch, self._n_users)
-        by_step = order.reshape(self._steps, self._batch_size)
-        self._order.copy_(torch.from_numpy(by_step))
-        self._make_room(int(self._host_lengths[by_step].sum(axis=1).max()))
+        order, entries = self._ahead if self._ahead_of == epoch else self._ordered(epoch)
+        self._order.copy_(torch.from_numpy(order))
+        self._make_room(entries)
         self._sums.zero_()
         for _ in range(self._steps):
             self._graph()
-        return self._sums.cpu()
+        self._ahead, self._ahead_of = self._ordered(epoch + 1), epoch + 1  # the device is busy
+        return self._sums.to("cpu", copy=True)
 
     def settle(self) -> None:
         """Do every update that was put off; before the weights are read."""
@@ -188,6 +188,13 @@ class DeviceSteps:
         )
         counter = torch.zeros(1, dtype=torch.int64, device=self._device)
         return Schedule(torch.from_numpy(lines).to(self._device, self._dtype), counter)
+
+    def _ordered(self, epoch: int) -> tuple[Int64[np.ndarray, "steps batch"], int]:
+        """Users of the steps of `epoch`, and the most entries of one."""
+        order = np.full(self._steps * self._batch_size, self._n_users, dtype=np.int64)
+        order[: self._n_users] = epoch_order(self._seed, epoch, self._n_users)
+        by_step = order.reshape(self._steps, self._batch_size)
+        return by_step, int(self._host_lengths[by_step].sum(axis=1).max())
 
     def _make_room(self, entries: int) -> None:
         """Let the arrays hold `entries` a step; recorded again if they grow."""

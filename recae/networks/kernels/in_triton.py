@@ -22,8 +22,8 @@ class TritonKernels:
 
     Parameters
     ----------
-    users, inner
-        Of a tile of products: users, and columns read at once.
+    users, tile, inner
+        Of a tile of products: users, items, and columns read at once.
     warps, stages
         Warps of a tile's program, and how many loads it has under way.
 
@@ -33,13 +33,18 @@ class TritonKernels:
         If Triton is not installed.
     """
 
-    tile = 128
-
     def __init__(
-        self, *, users: int = 128, inner: int = 64, warps: int = 8, stages: int = 3
+        self,
+        *,
+        users: int = 128,
+        tile: int = 128,
+        inner: int = 64,
+        warps: int = 8,
+        stages: int = 3,
     ) -> None:
         if triton is None:
             raise ResourceError("Triton is not installed; the kernels in torch are accepted")
+        self.tile = tile
         self._users, self._inner, self._warps, self._stages = users, inner, warps, stages
         self._interpreted = bool(triton.knobs.runtime.interpret)
 
