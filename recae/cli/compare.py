@@ -10,15 +10,23 @@ import click
 from recae.cli import progress
 from recae.cli.output import NewFile, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.errors import ConfigError
 from recae.evaluation.like import LIBRARIES
-from recae.experiment import compare, data_summary, make_split, run_summary
+from recae.experiment import ComparisonTable, compare, data_summary, make_split, run_summary
 from recae.experiment.report import ready_for_html
+from recae.experiment.splits import SplitsTable, compare_splits
 
 
 @click.command("compare")
 @click.argument("source", metavar="FILE")
 @click.option("--models", default="popular,ease,mult-dae,mult-vae", help="Names, comma-separated.")
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Training seeds of each model.")
+@click.option(
+    "--split-seeds",
+    type=click.IntRange(1),
+    default=1,
+    help="Compare on so many draws of the split, and show their spread.",
+)
 @click.option("--require-beat", metavar="NAME", help="Exit with 8 unless a model beats this one.")
 @click.option(
     "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
@@ -32,6 +40,7 @@ def command(
     source: str,
     models: str,
     seeds: int,
+    split_seeds: int,
     require_beat: str | None,
     like: str | None,
     out: Path | None,
@@ -41,30 +50,47 @@ def command(
 ) -> None:
     """Fit several models on the training part of FILE and judge them on the same test users."""
     if html is not None:
+        if split_seeds > 1:
+            raise ConfigError("--html shows one split; it goes without --split-seeds")
         ready_for_html(html)
     config = resolve(options)
     data = read(source, config, options)
-    split = make_split(data, config)
     names = [name.strip() for name in models.split(",") if name.strip()]
+    summary = data_summary(data)
+    table: ComparisonTable | SplitsTable
     with progress.shown():
-        table = compare(
-            names,
-            split,
-            metrics=config.metrics,
-            config=config,
-            seeds=seeds,
-            data=data_summary(data),
-            require_beat=require_beat,
-            like=like,
-        )
+        if split_seeds > 1:
+            table = compare_splits(
+                names,
+                data,
+                config,
+                splits=split_seeds,
+                seeds=seeds,
+                about=summary,
+                require_beat=require_beat,
+                like=like,
+            )
+        else:
+            table = compare(
+                names,
+                make_split(data, config),
+                metrics=config.metrics,
+                config=config,
+                seeds=seeds,
+                data=summary,
+                require_beat=require_beat,
+                like=like,
+            )
     made_by = ["recae", *sys.argv[1:]]
     result = table.to_json() | {"command": made_by, "run": run_summary()}
     if out is not None:
         write_text(out, json.dumps(result, indent=1) + "\n")
-    if html is not None:
-        table.to_html(html, command=made_by)
-    told = (table, table.like_text(), table.differences(), table.parts())
-    text = "\n\n".join(filter(None, map(str, told)))
+    text = str(table)
+    if isinstance(table, ComparisonTable):
+        told = (table, table.like_text(), table.differences(), table.parts())
+        text = "\n\n".join(filter(None, map(str, told)))
+        if html is not None:
+            table.to_html(html, command=made_by)
     show(result, text, as_json=as_json)
     if require_beat is not None:
         table.require_beat(require_beat)

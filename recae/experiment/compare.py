@@ -216,7 +216,7 @@ class ComparisonTable:
             values = [entry.like_figures()[figure.name] for entry in self.entries]
             rows.append([figure.name, *(f"{value:.4f}" for value in values)])
         notes = [f"- {note}" for note in likes[0].notes]
-        return "\n".join([f"as {likes[0].library} defines it", *_aligned(rows), *notes])
+        return "\n".join([f"as {likes[0].library} defines it", *aligned(rows), *notes])
 
     def __str__(self) -> str:
         head = ["model", *self.metrics, "fit s"]
@@ -224,7 +224,7 @@ class ComparisonTable:
         for entry in self.entries:
             cells = [_cell(entry.summary(metric)) for metric in self.metrics]
             rows.append([entry.name, *cells, "" if entry.fit_s is None else f"{entry.fit_s:.1f}"])
-        return "\n".join(_aligned(rows))
+        return "\n".join(aligned(rows))
 
     def require_beat(self, name: str) -> None:
         """Refuse a comparison in which no model is better than `name` beyond chance.
@@ -246,7 +246,7 @@ class ComparisonTable:
             )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table: first column on the left, figures on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
