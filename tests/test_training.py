@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,8 +17,13 @@ import torch
 from scipy.sparse import csr_array
 
 from recae.data.histories import canonical_csr
+from recae.data.protocols import split
+from recae.data.synthetic import Synthetic
 from recae.errors import BusyError, ConfigError, DataError, DivergedError, ResourceError
-from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
+from recae.models import autoencoder
+from recae.models.mult_vae import MultVAE
+from recae.models.tower import ExactTower
+from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork, Tower
 from recae.training.checkpoint import CheckpointStore
 from recae.training.config import (
     TrainingConfig,
@@ -212,6 +218,22 @@ def test_a_device_that_emulates_bfloat16_computes_in_float32(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert resolve_precision("auto", torch.device("cuda")) == "bfloat16"
     assert resolve_precision("auto", torch.device("cpu")) == "float32"
+
+
+def test_one_exact_copy_of_the_weights_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[ExactTower]] = []
+
+    def alone(tower: Tower) -> ExactTower:
+        assert not any(other() is not None for other in made)
+        exact = ExactTower(tower)
+        made.append(weakref.ref(exact))
+        return exact
+
+    monkeypatch.setattr(autoencoder, "ExactTower", alone)
+    parts = split(Synthetic(n_users=60, n_items=30).interactions(), "strong", rng=0)
+    config = {"epochs": 3, "hidden": (), "latent_dim": 4, "batch_size": 16}
+    MultVAE(**config).fit(parts.train, validation=parts.validation)
+    assert len(made) == 4  # after each epoch, and in the end
 
 
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:

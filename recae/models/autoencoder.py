@@ -110,9 +110,9 @@ class Autoencoder(Recommender):
         if validation is not None:
 
             def validate() -> float:
-                self._tower = None  # two at once would be twice its memory
                 self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
                 report = evaluate(self, validation, metrics=(config.validation_metric,))
+                self._tower = None  # its memory is for the training, and for the next one
                 return report[config.validation_metric].mean
 
         identity: dict[str, object] = {
