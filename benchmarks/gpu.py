@@ -604,7 +604,6 @@ def main() -> int:
     if not args.dry_run and not torch.cuda.is_available():
         print("no CUDA device is here: nothing was measured; --dry-run tries every part")
         return 2
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
     bench = Bench(args)
     for name, run in (
         ("ceilings", ceilings), ("correct", check_steps), ("epochs", epochs),

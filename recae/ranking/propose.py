@@ -21,6 +21,7 @@ from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
+from recae.ranking.on_device import Products, lists_on_device
 from recae.ranking.select import Groups
 from recae.ranking.topk import BestLists, TopK
 
@@ -76,6 +77,15 @@ class Proposer(Protocol):
         ...
 
 
+@runtime_checkable
+class DeviceScorer(Protocol):
+    """A `Scorer` whose factors may lie on an accelerator."""
+
+    def products(self) -> Products | None:
+        """The factors, or None where they lie in the memory of the host."""
+        ...
+
+
 def rows_at_once(n_items: int) -> int:
     """Users whose scores of all items may be held at once."""
     rows = max(1, min(1024, MAX_CELLS // max(1, n_items)))
@@ -96,12 +106,19 @@ def recommend_chunk(
     RecaeError
         If a score is not finite.
     """
+    masks = [_mask_positions(matrix) for matrix in hidden]
+    products = scorer.products() if isinstance(scorer, DeviceScorer) else None
+    if products is not None:
+        nothing = [np.empty((2, 0), dtype=np.int64)]
+        rows, items = np.concatenate([*nothing, *map(np.stack, masks)], axis=1)
+        lists, proved = lists_on_device(products, k, (rows, items), allowed)
+        if proved.all():
+            return lists
     if isinstance(scorer, Proposer):
         proposals = scorer.proposals()
     else:
         proposals = Proposals(scorer.blocks(), scorer.error_bound(), 0.0)
     best = BestLists(len(histories), k)
-    masks = [_mask_positions(matrix) for matrix in hidden]
     for block, scores in proposals.blocks:
         _mask_block(scores, block, masks, allowed)
         groups = Groups.of(scores, k)

@@ -27,6 +27,7 @@ class StepGraph:
     def __init__(self, step: Callable[[], None], device: torch.device) -> None:
         self._step, self._device = step, device
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._aside: torch.cuda.Stream | None = None
         self._done = 0
 
     def __call__(self) -> None:
@@ -37,11 +38,12 @@ class StepGraph:
             self._graph.replay()
         elif self._done < _WARM_UP:
             # On a stream of its own, as what is recorded must not depend on the default one.
-            aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch
-            aside.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(aside):
+            if self._aside is None:
+                self._aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch
+            self._aside.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(self._aside):
                 self._step()
-            torch.cuda.current_stream(self._device).wait_stream(aside)
+            torch.cuda.current_stream(self._device).wait_stream(self._aside)
             self._done += 1
         else:
             graph = torch.cuda.CUDAGraph()
