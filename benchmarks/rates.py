@@ -112,13 +112,14 @@ def floor(
     not counted. For each term its amount, the ceiling in the same unit a second, and the seconds.
     """
     middle = hidden * 2 * latent + latent * hidden
+    rounded = ROUNDED_BYTES if precision == "bf16" else 0
     work = {
         "products, FLOP": (
             6 * batch * (hidden * n_items + middle),
             found[f"{precision}_flop_s"],
         ),
         "Adam, bytes": (
-            (ADAM_BYTES + ROUNDED_BYTES) * (2 * hidden * n_items + middle),
+            (ADAM_BYTES + rounded) * (2 * hidden * n_items + middle),
             found["adam_bytes_s"],
         ),
         "exponentials": (batch * n_items, found[f"{precision}_exp_s"]),

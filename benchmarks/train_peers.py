@@ -26,7 +26,7 @@ from pathlib import Path
 
 import read
 import torch
-from peers.crew import Answer, Contender, Worker, crew, in_turns, ratio, say, summary
+from peers.crew import Contender, Worker, crew, in_turns, ratio, say, summary
 from peers.data import Written, write_data
 from peers.goals import GOALS, judged
 from rates import best, floor, floor_seconds, machine
@@ -88,7 +88,6 @@ class Run:
         self._python = {name: peers / name / "bin" / "python" for name in PEERS}
         self.rates: dict[str, list[dict]] = {}
         self.found: dict[str, dict[str, dict]] = {}
-        self.loaded: dict[str, Answer] = {}
 
     def peer(self, name: str, *arguments: str) -> Contender:
         environment = {"OPENBLAS_NUM_THREADS": "1"} if name == "implicit" else {}  # it asks for it
@@ -111,7 +110,6 @@ class Run:
         """Windows of training of `recbole` and the `others`."""
         with crew(others, self.folder) as workers:
             everybody = {**workers, "recbole": recbole}
-            self.loaded |= {name: worker.loaded for name, worker in everybody.items()}
             in_turns(everybody, 1, do="train", batch=batch, steps=2)  # warm
             answers = in_turns(
                 everybody,
@@ -138,7 +136,6 @@ class Run:
         """Windows of batch recommendation."""
         with crew({"implicit": self.peer("implicit")}, self.folder) as workers:
             everybody = {"recae": model, **workers}
-            self.loaded |= {name: worker.loaded for name, worker in everybody.items()}
             in_turns(everybody, 1, do="recommend", users=self.size.asked)  # warm
             answers = in_turns(everybody, self.size.repeats, do="recommend", users=self.size.asked)
             self.found["recommend"] = {n: summary(answers[n], w) for n, w in everybody.items()}
@@ -237,7 +234,6 @@ def everything(run: Run) -> dict[str, object]:
         "rates": ceilings,
         "extra_bytes": extra,
         "reading": reading,
-        "loaded": run.loaded,
         "found": run.found,
         "load_average": {"before": load_before, "after": os.getloadavg()},
         "minutes": (time.perf_counter() - started) / 60,

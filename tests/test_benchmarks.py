@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-PEERS = Path(__file__).parents[1] / "benchmarks" / "peers"
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / "benchmarks" / "peers"
 if not PEERS.exists():
     pytest.skip("the benchmarks are not part of the package", allow_module_level=True)
 
@@ -18,6 +19,7 @@ from benchmarks.peers import orders as talk
 from benchmarks.peers.crew import ratio, summary
 from benchmarks.peers.goals import GOALS, judged
 from benchmarks.peers.orders import Done, Windows
+from benchmarks.performance_page import page
 from benchmarks.rates import best, floor, floor_seconds
 
 pytestmark = pytest.mark.checkout
@@ -117,7 +119,7 @@ def test_the_column_of_the_processor_counts() -> None:
 
 def windows(*speeds: float) -> dict:
     answers = [{"users": s, "seconds": 1, "cpu_seconds": 2, "others_cores": 0} for s in speeds]
-    return summary(answers, SimpleNamespace(peak_gb=1.0))  # type: ignore[arg-type]
+    return summary(answers, SimpleNamespace(peak_gb=1.0, loaded={}))  # type: ignore[arg-type]
 
 
 def test_ratios_are_of_medians_and_their_range_is_of_turns() -> None:
@@ -138,3 +140,8 @@ def test_the_floor_counts_the_arithmetic_of_a_step() -> None:
 def test_the_best_of_several_measurements_is_the_ceiling() -> None:
     measured = [{"a": 1.0, "by": {"x": 5.0}}, {"a": 2.0, "by": {"x": 4.0}}]
     assert best(measured) == {"a": 2.0, "by": {"x": 5.0}}
+
+
+def test_the_page_is_what_its_program_writes_from_the_results() -> None:
+    """Else run `python benchmarks/performance_page.py`."""
+    assert (ROOT / "docs" / "performance.md").read_text() == page(ROOT / "benchmarks" / "results")

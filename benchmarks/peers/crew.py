@@ -125,6 +125,7 @@ def summary(answers: list[Answer], worker: Worker) -> dict[str, object]:
         ),
         "others_cores": statistics.median(float(str(a["others_cores"])) for a in answers),
         "peak_gb": worker.peak_gb,
+        "loaded": worker.loaded,
         "windows": answers,
     }
 
