@@ -27,6 +27,11 @@ BESIDES = {
     "ratio_textbook_bf16_b2048": "the same, batch 2,048",
     "ratio_textbook_fp32": "fast path in float32 against the textbook script, batch 500",
 }
+SETTINGS = {
+    "random": "20,108 items, random weights",
+    "trained": "20,108 items, trained",
+    "million": "1,000,000 items",
+}
 PHASES = {
     "train_b500": "Training Mult-VAE, batch 500",
     "train_b2048": "Training Mult-VAE, batch 2,048",
@@ -256,6 +261,34 @@ def _steps(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _score(found: dict[str, Any]) -> list[str]:
+    rows = []
+    for setting in (key for key in SETTINGS if key in found):
+        about = found[setting]
+        added = (about["peak_bytes"] - about["before_bytes"]) / 1e6
+        for name in (key for key, value in about.items() if isinstance(value, dict)):
+            work = about[name]
+            low, high = (work["users"] / s for s in reversed(work["seconds_quartiles"]))
+            rows.append(
+                [
+                    f"{SETTINGS[setting]}: {name.replace('_', ', ')}",
+                    f"{work['users_s']:,.0f}",
+                    f"{low:,.0f} to {high:,.0f}",
+                    f"{1e3 * work['cpu_seconds'] / work['users']:.2f}",
+                    f"{added:,.0f}",
+                ]
+            )
+    return [
+        "## Evaluation and batch recommendation",
+        "",
+        f"`python benchmarks/score.py`: {', '.join(found['metrics'])} of a hold-out, and files of"
+        f" {found['k']} items a person; beside it the same lists by float32 proposals. "
+        + _machine(found["machine"]),
+        "",
+        *_table(["", "users/s", "quartiles", "CPU ms a user", "MB that ranking adds"], rows),
+    ]
+
+
 def _memory(found: dict[str, Any]) -> list[str]:
     rows = [
         [
@@ -278,7 +311,13 @@ def _memory(found: dict[str, Any]) -> list[str]:
     ]
 
 
-SECTIONS = {"train_peers": _peers, "train_step": _steps, "read": _alone, "memory": _memory}
+SECTIONS = {
+    "train_peers": _peers,
+    "train_step": _steps,
+    "score": _score,
+    "read": _alone,
+    "memory": _memory,
+}
 
 
 def plot(found: dict[str, Any], path: Path) -> None:

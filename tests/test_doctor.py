@@ -97,6 +97,16 @@ def test_the_memory_that_this_process_holds_grows() -> None:
     assert held.sum() == 32 << 20
 
 
+def test_the_peak_is_that_of_this_program_alone(tmp_path: Path) -> None:
+    peak = hardware.peak_resident_bytes(
+        tree(tmp_path, {"proc/self/status": "VmPeak: 9 kB\nVmHWM: 7 kB\n"})
+    )
+    assert peak == 7 * 1024
+    assert hardware.peak_resident_bytes(tmp_path / "none") >= hardware.memory().resident_bytes // 2
+    own = hardware.peak_resident_bytes()
+    assert own > hardware.memory().resident_bytes // 2  # the counters of threads lag
+
+
 def test_free_disk_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
     assert hardware.free_disk_bytes(tmp_path / "a" / "b") > 0
 

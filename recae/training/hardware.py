@@ -142,8 +142,15 @@ def resident_bytes(root: Path = _ROOT) -> int:
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
 
 
-def peak_resident_bytes() -> int:
-    """Most bytes of main memory that this process has held so far."""
+def peak_resident_bytes(root: Path = _ROOT) -> int:
+    """Most bytes of main memory that this process has held so far.
+
+    Where there is no ``proc`` this is at least what the parent held when it started the process:
+    that is how `resource.getrusage` counts.
+    """
+    told = _kilobytes(_colon_fields(_text(root / "proc/self/status")).get("VmHWM"))
+    if told is not None:
+        return told
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
