@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, final
 
+from recae.models.autoencoder import Autoencoder
 from recae.models.ease import EASEConfig
 from recae.models.mult_vae import MultDAEConfig, MultVAEConfig
 from recae.models.spd import BLOCK
 from recae.models.tower import GATHERED, WIDE_BYTES
-from recae.ranking.propose import rows_at_once
+from recae.ranking.propose import MAX_CELLS, rows_at_once
 from recae.training.config import TrainingConfig, planned_batch_size
 from recae.training.device import resolve_device, resolve_precision
 
@@ -210,7 +211,8 @@ def _validation_terms(
     if not shape.n_validation:
         return []
     n_items = shape.n_items
-    users = min(shape.n_validation, rows_at_once(n_items))
+    users = min(shape.n_validation, rows_at_once(n_items, Autoencoder.users_per_pass))
+    cells = min(users * n_items, max(MAX_CELLS, 256 * users))
     wide = 16 * n_items * max(first, last)
     pairs = users * min(n_items, _LISTED)
     gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(GATHERED, pairs * last)
@@ -221,7 +223,7 @@ def _validation_terms(
         Term("new ranking weights", ranking, "beside those of the epoch before", "validation"),
         Term("rounding", wide, "a table twice in float64", "validation"),
         Term("evaluation: histories", 32 * users * first, "sums of their rows", "evaluation"),
-        Term("evaluation: scores", _FLOAT * users * n_items, f"of {users} users", "evaluation"),
+        Term("evaluation: scores", _FLOAT * cells, f"of {users} users", "evaluation"),
         Term("evaluation: lists", 24 * gathered + 200 * pairs, "what may be listed", "evaluation"),
     ]
     if config.ema_decay is not None:

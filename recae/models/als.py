@@ -82,6 +82,7 @@ class ALS(Recommender):
     """
 
     name: ClassVar[str] = "als"
+    users_per_pass: ClassVar[int] = 256
     config: ALSConfig
 
     def __init__(self, config: ALSConfig | None = None, **options: object) -> None:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Autoencoder(Recommender):
         If the validation metric is unknown, or more of it is not better.
     """
 
+    users_per_pass: ClassVar[int] = 256
     config: TrainingConfig
     training_log: tuple[EpochRecord, ...]
 

@@ -93,6 +93,7 @@ class BPR(Recommender):
     """
 
     name: ClassVar[str] = "bpr"
+    users_per_pass: ClassVar[int] = 256
     note: ClassVar[str] = (
         "Users are folded in by a ridge solve onto the frozen item factors; BPR itself would learn"
         " a vector for each training user."

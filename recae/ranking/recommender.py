@@ -66,6 +66,9 @@ class Recommender(ABC):
     fitted_items
         `IdMap.fingerprint` of the items of the last `fit`, so that a model is not stored with the
         ids of another split; None for a model that was loaded.
+    users_per_pass
+        How many users share a pass over a catalogue that is too large to hold the scores of as
+        many; above 1 only where `Scorer.blocks` bounds what it holds for any number of users.
     note
         What people should know before they use it; printed in the model card.
     """
@@ -73,6 +76,7 @@ class Recommender(ABC):
     name: ClassVar[str]
     ordered: ClassVar[bool] = False
     note: ClassVar[str] = ""
+    users_per_pass: ClassVar[int] = 1
     config: Any
     fitted_items: str | None = None
 
@@ -201,7 +205,7 @@ class Recommender(ABC):
             raise DataError(
                 f"exclude has shape {per_row.matrix.shape}; histories have {histories.matrix.shape}"
             )
-        at_once = rows_at_once(self.n_items)
+        at_once = rows_at_once(self.n_items, self.users_per_pass)
         parts = []
         for start in range(0, len(histories), at_once):
             rows = slice(start, start + at_once)

@@ -24,23 +24,25 @@ def sampled_products(
         On grids of `recae.ranking.fixed_point` where the result shall be exact.
     bias
         Added last.
-    rows
-        In ascending order.
-    items
-        One for each of `rows`.
+    rows, items
+        The pairs.
     """
     _warn_now()
-    counts = np.bincount(rows, minlength=len(hidden))
-    columns = torch.from_numpy(items)
+    # By item: a row of the large matrix is then read once, and the small one stays in the cache.
+    small = items.astype(np.uint16) if len(weight) <= 1 << 16 else items  # sorted by radix
+    order = np.argsort(small, kind="stable")
+    ends = np.cumsum(np.bincount(items, minlength=len(weight)))
     pattern = torch.sparse_csr_tensor(
-        torch.from_numpy(np.concatenate(([0], np.cumsum(counts)))),
-        columns,
+        torch.from_numpy(np.concatenate(([0], ends))),
+        torch.from_numpy(rows[order]),
         torch.zeros(len(items), dtype=torch.float64),
-        size=(len(hidden), len(weight)),
-        check_invariants=False,  # columns of a row need no order here
+        size=(len(weight), len(hidden)),
+        check_invariants=False,
     )
-    products = torch.sparse.sampled_addmm(pattern, hidden, weight.T, beta=0.0).values()
-    sums: np.ndarray = (products + bias[columns]).numpy()
+    products = torch.sparse.sampled_addmm(pattern, weight, hidden.T, beta=0.0).values()
+    sums = np.empty(len(items))
+    sums[order] = products.numpy()
+    sums += bias.numpy()[items]
     return sums
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recae.errors import RecaeError
 
+_LARGEST = 16  # items of a group: more are slow to look at again, fewer have many maxima to sort
 _EXPANDED = 2_097_152  # scores of groups looked at again at once
 
 
@@ -48,15 +49,14 @@ class Groups:
         RecaeError
             If a score is NaN or positive infinity; minus infinity marks items left out.
         """
-        n_items = scores.shape[1]
-        # Maxima to sort and groups to open again cost the same where size**2 is about items / k.
-        size = 1 << max(0, int(np.log2(max(1.0, n_items / k)) / 2))
+        n_users, n_items = scores.shape
+        size = max(1, min(_LARGEST, 1 << max(1, n_items // (4 * k)).bit_length() - 1))
         n_whole = n_items // size * size
         whole, rest = scores[:, :n_whole], scores[:, n_whole:]
         if scores.stride(0) == 1:  # users side by side: the maximum is fast in the memory's order
-            maxima = whole.T.reshape(-1, size, len(scores)).amax(dim=1).T
+            maxima = whole.T.reshape(-1, size, n_users).amax(dim=1).T
         else:
-            maxima = whole.reshape(len(scores), -1, size).amax(dim=2)
+            maxima = whole.reshape(n_users, -1, size).amax(dim=2)
         if n_whole < n_items:
             maxima = torch.cat([maxima, rest.amax(dim=1, keepdim=True)], dim=1)
         maxima = maxima.to(torch.float32).contiguous()
@@ -81,26 +81,30 @@ class Groups:
         """
         n_users, n_items = self.scores.shape
         size = self.size
+        across = self.scores.stride(0) == 1
+        flat = (self.scores.T if across else self.scores).reshape(-1)
+        by_user, by_item = (1, n_users) if across else (n_items, 1)
         least = _below(floor).to(self.maxima.device)
         hits = (self.maxima >= least[:, None]) & (self.maxima > -torch.inf)
         ends = (hits.sum(dim=1) * size).cumsum(0).cpu().numpy()
         start = 0
-        steps = torch.arange(size, device=hits.device)
+        steps = torch.arange(size, device=hits.device) * by_item
         while start < n_users:
             done = ends[start - 1] if start else 0
             stop = max(start + 1, int(np.searchsorted(ends, done + _EXPANDED, side="right")))
             user, group = torch.nonzero(hits[start:stop], as_tuple=True)
-            user = (user + start)[:, None]
-            item = group[:, None] * size + steps  # (groups, size)
-            there = item < n_items
-            found = self.scores[user, item.clamp(max=n_items - 1)].to(torch.float32)
-            there &= (found >= least[user]) & (found > -torch.inf)
-            place = torch.nonzero(there.view(-1)).squeeze(1)
-            if len(place):
-                yield (
-                    user.squeeze(1)[place // size].cpu().numpy(),
-                    item.view(-1)[place].cpu().numpy(),
-                )
+            user += start
+            places = (user * by_user + group * (size * by_item))[:, None] + steps
+            if n_items % size:  # the last group ends early; what is read instead is dropped below
+                places.clamp_(max=len(flat) - 1)
+            found = flat.index_select(0, places.view(-1)).view(-1, size).to(torch.float32)
+            there = (found >= least[user][:, None]) & (found > -torch.inf)
+            pair, step = torch.nonzero(there, as_tuple=True)
+            user, item = user[pair], group[pair] * size + step
+            if n_items % size:
+                user, item = user[item < n_items], item[item < n_items]
+            if len(user):
+                yield user.cpu().numpy(), item.cpu().numpy()
             start = stop
 
 
