@@ -42,6 +42,16 @@ class StepKernels(Protocol):
         """Standard normal numbers of this step."""
         ...
 
+    def code(self, mu: Tensor, log_var: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """``mu + noise sigma``, and the divergence of each user."""
+        ...
+
+    def code_gradients(
+        self, mu: Tensor, log_var: Tensor, noise: Tensor, dz: Tensor, dkl: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of mean and log-variance."""
+        ...
+
     def columns(self, h: Tensor, n_columns: int, dtype: torch.dtype) -> Tensor:
         """`h` beside 1, 1 and a shift of 0."""
         ...
@@ -181,6 +191,16 @@ class DevicePath:
         summed: Tensor = _Bag.apply(table, self, self.step)  # type: ignore[no-untyped-call]  # autograd
         return summed
 
+    def code(
+        self,
+        mu: Float[Tensor, "batch latent"],
+        log_var: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "batch latent"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
+        """Code ``mu + noise * sigma`` of each history, and its divergence."""
+        drawn: tuple[Tensor, Tensor] = _Code.apply(mu, log_var, noise, self.kernels)  # type: ignore[no-untyped-call]  # autograd
+        return drawn
+
     def nll(
         self,
         hidden: Float[Tensor, "batch width"],
@@ -240,6 +260,22 @@ class _Bag(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
         ctx.path._encoder(ctx.step, gradients[0], every_row=not ctx.path.deferred)
         return None, None, None
+
+
+class _Code(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, mu: Tensor, log_var: Tensor, noise: Tensor, kernels: StepKernels
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(mu, log_var, noise)
+        ctx.kernels = kernels
+        return kernels.code(mu, log_var, noise)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        mu, log_var, noise = ctx.saved_tensors
+        d_mu, d_log_var = ctx.kernels.code_gradients(mu, log_var, noise, *gradients)
+        return d_mu, d_log_var, None, None
 
 
 class _Likelihood(torch.autograd.Function):

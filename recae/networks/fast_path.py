@@ -9,6 +9,7 @@ from torch import Tensor
 from recae.networks.batch import SparseBatch
 from recae.networks.fused_softmax import FusedSoftmax, RowUpdates
 from recae.networks.item_bags import item_bags
+from recae.networks.losses import gaussian_kl
 
 
 @runtime_checkable
@@ -22,6 +23,10 @@ class WidePath(Protocol):
 
     def bag(self, table: Tensor, x: SparseBatch, values: Tensor) -> Tensor:
         """Sum of the table rows of each history, weighted by `values`."""
+        ...
+
+    def code(self, mu: Tensor, log_var: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Code ``mu + noise * sigma`` of each history, and its divergence `gaussian_kl`."""
         ...
 
     def nll(self, hidden: Tensor, weight: Tensor, bias: Tensor, x: SparseBatch) -> Tensor:
@@ -62,6 +67,15 @@ class FastPath:
     ) -> Float32[Tensor, "batch width"]:
         """Sum of the table rows of each history, weighted by `values`."""
         return item_bags(table, x, values, self.table, touched_only=self.touched_only)
+
+    def code(
+        self,
+        mu: Float[Tensor, "batch latent"],
+        log_var: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "batch latent"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
+        """Code ``mu + noise * sigma`` of each history, and its divergence."""
+        return mu + noise * (0.5 * log_var).exp(), gaussian_kl(mu, log_var)
 
     def nll(
         self,

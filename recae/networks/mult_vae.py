@@ -304,9 +304,12 @@ class MultVAENetwork(_Network):
             Standard normal, shape ``(batch, latent)``; the code is ``mu + noise * sigma``.
         """
         mu, log_var = self.encode(x, keep)
-        z = mu + noise * (0.5 * log_var).exp()
+        if self.fast is None:
+            z, divergence = mu + noise * (0.5 * log_var).exp(), gaussian_kl(mu, log_var)
+        else:
+            z, divergence = self.fast.code(mu, log_var, noise)
         nll = self._nll(z, x)
-        kl = x.mean(gaussian_kl(mu, log_var))
+        kl = x.mean(divergence)
         return Loss(nll + beta * kl + self._penalty(), nll, kl)
 
     def loss(self, x: SparseBatch, *, step: int, rng: torch.Generator) -> Loss:

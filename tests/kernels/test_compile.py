@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from recae.networks.kernels import drawing, softmax, tables
+from recae.networks.kernels import codes, drawing, softmax, tables
 from recae.networks.kernels.language import triton
 
 pytestmark = pytest.mark.skipif(
@@ -41,6 +41,8 @@ TILE = {"n_columns": 608, "UPCAST": False, "USERS": 128, "ITEMS": 128, "INNER": 
 CASES = [
     (drawing.entries_kernel, {"CHUNK": 128}),
     (drawing.noise_kernel, {"CHUNK": 1024}),
+    (codes.code_kernel, {"BLOCK": 256}),
+    (codes.code_gradient_kernel, {"BLOCK": 256}),
     (softmax.columns_kernel, {"BLOCK": 1024}),
     (softmax.shift_kernel, {"BLOCK": 256}),
     (softmax.exp_kernel, {**TILE, "AGAIN": False}),

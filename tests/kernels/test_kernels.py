@@ -140,6 +140,22 @@ def test_noise(kernels: Any) -> None:
     assert abs(truth.std() - 1) < 0.1
 
 
+@KERNELS
+def test_code_and_its_gradients(kernels: Any) -> None:
+    both, noise = normal(7, 22, seed=1), normal(7, 11, seed=2)
+    mu, log_var = both[:, :11], both[:, 11:]
+    dz, dkl = normal(7, 11, seed=3), normal(7, seed=4)
+    z, kl = kernels.code(mu, log_var, noise)
+    m, lv, n = numpy(mu), numpy(log_var), numpy(noise)
+    assert distance(z, m + n * np.exp(lv / 2)) < BOUND[torch.float32]
+    assert distance(kl, (np.exp(lv) + m**2 - 1 - lv).sum(1) / 2) < BOUND[torch.float32]
+    d_mu, d_log_var = kernels.code_gradients(mu, log_var, noise, dz, dkl)
+    g, k = numpy(dz), numpy(dkl)[:, None]
+    assert distance(d_mu, g + k * m) < BOUND[torch.float32]
+    truth = g * n * np.exp(lv / 2) / 2 + k * (np.exp(lv) - 1) / 2
+    assert distance(d_log_var, truth) < BOUND[torch.float32]
+
+
 def likelihood_parts(kernels: Any, dtype: torch.dtype, *, tall: float = 0.0) -> dict[str, Any]:
     """Columns, a copy of an output layer with padding, and room for what `exp` leaves."""
     tile = kernels.tile

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recae.networks.kernels.entries import Entries, philox, uniform
 from recae.networks.kernels.moments import ItemTable, Schedule, adam
+from recae.networks.losses import gaussian_kl
 
 
 @final
@@ -62,6 +63,26 @@ class TorchKernels:
         one, two = philox(seed, places, counter, 1)
         radius = (-2 * (1 - uniform(one)).log()).sqrt()
         return (radius * (2 * math.pi * uniform(two)).cos()).view(shape).to(dtype)
+
+    def code(
+        self,
+        mu: Float[Tensor, "batch latent"],
+        log_var: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "batch latent"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
+        return mu + noise * (0.5 * log_var).exp(), gaussian_kl(mu, log_var)
+
+    def code_gradients(
+        self,
+        mu: Float[Tensor, "batch latent"],
+        log_var: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "batch latent"],
+        dz: Float[Tensor, "batch latent"],
+        dkl: Float[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        by_noise = dz * noise * (0.5 * log_var).exp()
+        dkl = dkl[:, None]
+        return dz + dkl * mu, 0.5 * (by_noise + dkl * (log_var.exp() - 1))
 
     def columns(
         self, h: Float[Tensor, "batch width"], n_columns: int, dtype: torch.dtype

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from recae.errors import ResourceError
-from recae.networks.kernels import drawing, softmax, tables
+from recae.networks.kernels import codes, drawing, softmax, tables
 from recae.networks.kernels.entries import Entries
 from recae.networks.kernels.language import triton
 from recae.networks.kernels.moments import ItemTable, Schedule
@@ -81,6 +81,36 @@ class TritonKernels:
         n = out.numel()
         drawing.noise_kernel[(triton.cdiv(n, 1024),)](counter, seed, out, n, CHUNK=1024)
         return out
+
+    def code(
+        self,
+        mu: Float[Tensor, "batch latent"],
+        log_var: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "batch latent"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
+        n_users, width = mu.shape
+        z, kl = torch.empty_like(noise), torch.empty(n_users, device=mu.device)
+        codes.code_kernel[(n_users,)](
+            mu, log_var, noise, z, kl, _row_stride(mu, log_var), width,
+            BLOCK=triton.next_power_of_2(width),
+        )  # fmt: skip
+        return z, kl
+
+    def code_gradients(
+        self,
+        mu: Float[Tensor, "batch latent"],
+        log_var: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "batch latent"],
+        dz: Float[Tensor, "batch latent"],
+        dkl: Float[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        n_users, width = mu.shape
+        d_mu, d_log_var = torch.empty_like(noise), torch.empty_like(noise)
+        codes.code_gradient_kernel[(n_users,)](
+            mu, log_var, noise, dz.contiguous(), dkl.contiguous(), d_mu, d_log_var,
+            _row_stride(mu, log_var), width, BLOCK=triton.next_power_of_2(width),
+        )  # fmt: skip
+        return d_mu, d_log_var
 
     def columns(
         self, h: Float[Tensor, "batch width"], n_columns: int, dtype: torch.dtype
@@ -230,3 +260,10 @@ class TritonKernels:
             schedule.lines, schedule.counter, decay, begin, end, width, gradient.shape[1],
             schedule.lines.shape[1], ROWS=rows, BLOCK=block,
         )  # fmt: skip
+
+
+def _row_stride(mu: Tensor, log_var: Tensor) -> int:
+    """Distance of the rows of two halves of one array."""
+    assert mu.stride() == log_var.stride()
+    assert mu.stride(1) == 1
+    return mu.stride(0)
