@@ -10,7 +10,7 @@ for width in 1200 390; do
     for scheme in 0:dark 1:light; do
         # a headless window is at least 500 px wide, so the narrow page goes into a frame
         frame="$profile/frame.html"
-        height=$((width == 390 ? 9000 : 7400))
+        height=$((width == 390 ? 12000 : 8400))
         echo "<!DOCTYPE html><body style='margin:0'><iframe style='border:0' width=$width height=$height src='file://$page'></iframe>" >"$frame"
         "$chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
             --disable-background-networking --disable-component-update --disable-sync \

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from recae.errors import DataError
 
-_LISTS = 64  # whose item vectors are summed at once
+_LISTS = 16  # whose item vectors are summed at once
 
 
 def list_counts(
@@ -124,10 +124,17 @@ def unit_rows(train: csr_array) -> csr_array:
 
     The row of an item that nobody touched is empty.
     """
-    rows: csr_array = train.T.tocsr().astype(np.float64)
+    kind = np.dtype(np.int32 if max(*train.shape, train.nnz) < 2**31 else np.int64)
+    # bytes instead of values, and short indices: the transposed copy is what this costs
+    parts = (
+        np.ones(train.nnz, dtype=np.int8),
+        train.indices.astype(kind, copy=False),
+        train.indptr.astype(kind, copy=False),
+    )
+    rows: csr_array = csr_array(parts, shape=train.shape).T.tocsr()
     lengths = np.diff(rows.indptr)
-    rows.data = np.repeat(1.0 / np.sqrt(np.maximum(lengths, 1)), lengths)
-    return rows
+    values = np.repeat(1.0 / np.sqrt(np.maximum(lengths, 1)), lengths)
+    return csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def diversity(
