@@ -618,7 +618,15 @@ def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_pa
     _, err = first.communicate(timeout=600)
     assert first.returncode == 130
     assert "recae: error: stopped" in err
+    assert "note: give --resume to go on after the last epoch" in err
     assert "Traceback" not in err
+
+
+def test_a_name_where_a_file_of_users_is_expected_is_explained(run, model: Path) -> None:
+    code, _, err = run("recommend", model, "--users", "nobody")
+    assert code == 3
+    assert "--users nobody: no such file" in err
+    assert "--user ID" in err
 
 
 @pytest.mark.slow

@@ -93,6 +93,11 @@ def wanted_users(users: str | None, one: Sequence[str] = ()) -> list[str] | None
     """
     if users == "all":
         return None
+    if users is not None and not Path(users).exists():
+        raise DataError(
+            f"--users {users}: no such file; all, or a file with an id a line, is accepted"
+            " (--user ID names one person)"
+        )
     ids = list(one) if users is None else lines_of(Path(users))
     if not ids:
         raise DataError(f"{users} names no user; one id a line is expected")

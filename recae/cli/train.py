@@ -10,6 +10,7 @@ import click
 from recae.cli import progress
 from recae.cli.output import show
 from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.errors import RecaeError
 from recae.experiment import data_summary, make_split, save, train
 from recae.experiment.estimate import estimate, refuse_what_does_not_fit, time_steps
 from recae.experiment.run import config_of
@@ -76,8 +77,14 @@ def command(
     if resume and not issubclass(config_class(config.model), TrainingConfig):
         click.echo(f"note: {config.model} writes no checkpoints and starts anew", err=True)
     started = time.monotonic()
-    with progress.shown():
-        trained = train(data, config, split=split, checkpoint=out / "run", resume=resume)
+    run_files = out / "run"
+    try:
+        with progress.shown():
+            trained = train(data, config, split=split, checkpoint=run_files, resume=resume)
+    except BaseException as error:
+        if not isinstance(error, RecaeError) and any(run_files.glob("epoch-*.json")):
+            click.echo("note: give --resume to go on after the last epoch", err=True)
+        raise
     metrics: dict[str, Any] = {}
     if trained.validation is not None:
         metrics["validation"] = trained.validation.to_json()
