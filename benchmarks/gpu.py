@@ -10,7 +10,7 @@ exit status is 1. Floors are counted (formulas in `floors`) with rates measured 
 
 A run to the best validation score needs prepared data, made where `recae` is installed:
 
-    python benchmarks/gpu.py --prepare interactions.parquet ml1m.npz
+    python benchmarks/gpu.py --prepare interactions.parquet ml1m.npz --min-rating 4
     python benchmarks/gpu.py --data ml1m.npz --out gpu.json
 """
 
@@ -494,7 +494,7 @@ def large(bench: Bench) -> dict[str, Any]:
 
 def lists(tower: ExactTower, fold_in: csr_array, k: int) -> TopK:
     """Exact top `k` of each row, as `Recommender.recommend` makes them."""
-    at_once, parts = rows_at_once(tower.n_items), []
+    at_once, parts = rows_at_once(tower.n_items, 256), []  # as `Autoencoder.users_per_pass`
     for start in range(0, fold_in.shape[0], at_once):
         part = Histories(fold_in[start : start + at_once])
         parts.append(recommend_chunk(tower.scorer(part), part, k, [part.matrix], None))
@@ -565,18 +565,17 @@ def stored(arrays: Any, name: str) -> csr_array:
     return csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=tuple(shape))
 
 
-def prepare(source: str, target: str) -> None:
-    """Write the split of an interaction file that `--data` reads: mult-vae, ratings from 4 up."""
+def prepare(source: str, target: str, min_rating: float | None) -> None:
+    """Write the split of an interaction file that `--data` reads, by the mult-vae protocol."""
     import recae
 
-    split = recae.split(
-        recae.read_interactions(source, min_rating=4), "mult-vae", held_out_users=1000
-    )
+    data = recae.read_interactions(source, min_rating=min_rating)
+    split = recae.split(data, "mult-vae", held_out_users=1000)
     assert split.validation is not None
     matrices = {
         "train": split.train.matrix,
         "fold_in": split.validation.fold_in.matrix,
-        "targets": split.validation.targets.matrix,
+        "targets": split.validation.target,
     }
     arrays = {
         f"{name}_{part}": np.asarray(getattr(matrix, part))
@@ -596,10 +595,11 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, help="prepared data for a run to the best score")
     parser.add_argument("--prepare", nargs=2, metavar=("FILE", "OUT"), help="prepare data, and end")
+    parser.add_argument("--min-rating", type=float, help="ratings that count, with --prepare")
     parser.add_argument("--seconds", type=float, default=440, help="start no part after this time")
     args = parser.parse_args()
     if args.prepare:
-        prepare(*args.prepare)
+        prepare(*args.prepare, args.min_rating)
         return 0
     if not args.dry_run and not torch.cuda.is_available():
         print("no CUDA device is here: nothing was measured; --dry-run tries every part")

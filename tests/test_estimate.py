@@ -86,6 +86,21 @@ def test_terms_follow_the_config() -> None:
     assert not [name for name in unjudged if name.endswith(("validation", "evaluation"))]
 
 
+def test_a_million_items_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and moments 12 bytes each, copies 2, one gradient of 2, exponentials of 2 a score."""
+    monkeypatch.setattr("recae.experiment.needs.resolve_device", lambda name: torch.device("cuda"))
+    shape = TrainingShape(n_users=50_000, n_items=10**6, n_interactions=10**6, n_validation=0)
+    options = {"hidden": (600,), "latent_dim": 200, "batch_size": 2048, "precision": "bfloat16"}
+    found = {t.name: t.n_bytes for t in needs(MultVAEConfig(**options), shape).device}
+    assert found["weights"] + found["Adam moments"] == pytest.approx(14.4e9, rel=0.01)
+    assert found["copies of the tables"] == pytest.approx(2.4e9, rel=0.02)
+    assert found["gradient of the output table"] == pytest.approx(1.2e9, rel=0.02)
+    assert found["batch scores"] == pytest.approx(4.1e9, rel=0.01)
+    assert sum(found.values()) < 24e9
+    plain = needs(MultVAEConfig(path="plain", **options), shape).device
+    assert sum(t.n_bytes for t in plain) > 2 * sum(found.values())
+
+
 def test_ease_is_solved_for_the_fewer_of_users_and_items() -> None:
     by_items = named(needs(EASEConfig(), replace(SHAPE, n_users=9000)).memory)
     assert by_items["item table/always"] == 8 * 5000**2

@@ -21,6 +21,7 @@ _FLOAT = 4
 _CHECKPOINTS = 3  # two are kept while the next one is written
 _LISTED = 200  # items scored exactly for a list of 100
 _FUSED_BLOCK, _FUSED_ITEMS, _FUSED_STORED = 1 << 20, 2048, 1 << 30  # of `fused_softmax`
+_RECORDED_STORED = 8 << 30  # of `device_path`
 _ALLOCATOR_BYTES = 32 << 20  # glibc keeps freed blocks below this size
 _CUDA_HOST_BYTES = 500_000_000  # what the CUDA libraries take of main memory: a guess
 _FLOAT64_UP_TO = 16_384  # items up to which EASE solves in float64
@@ -136,7 +137,8 @@ def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) ->
     parameters = tables + inner + encoder[0] + shape.n_items
     weights = _FLOAT * parameters
     on_cuda = resolve_device(config.device).type == "cuda"
-    fast = config.path == "fast" or (config.path == "auto" and not on_cuda)
+    recorded = on_cuda and config.path != "plain" and config.ema_decay is None
+    fast = recorded or config.path == "fast" or (config.path == "auto" and not on_cuda)
     gradients = weights - _FLOAT * tables if fast else weights
     copies = [
         Term("weights", weights, f"{parameters:,} float32 numbers"),
@@ -154,9 +156,15 @@ def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) ->
             20 * shape.n_interactions + 32 * shape.n_users,
             "the interactions: 20 bytes each, 32 a user",
         ),
-        *_step_terms(config, shape, decoder[-1], fast=fast, weights=weights),
+        *_step_terms(config, shape, decoder[-1], fast=fast, recorded=recorded, weights=weights),
         *_validation_terms(config, shape, encoder[0], decoder[-1], weights),
     ]
+    if recorded:
+        number = 2 if _in_bfloat16(config) else _FLOAT
+        padded = number * shape.n_items * (decoder[-1] + 8)
+        read = number * shape.n_items * encoder[0] + padded
+        terms.append(Term("copies of the tables", read, "as the products read them"))
+        terms.append(Term("gradient of the output table", padded, "as the products write it"))
     checkpoint = sum(term.n_bytes for term in copies)
     disk = _CHECKPOINTS * checkpoint + weights
     if on_cuda:
@@ -169,13 +177,23 @@ def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) ->
     return Needs(parameters, (*terms, kept), (), checkpoint, disk)
 
 
+def _in_bfloat16(config: TrainingConfig) -> bool:
+    return resolve_precision(config.precision, resolve_device(config.device)) == "bfloat16"
+
+
 def _step_terms(
-    config: TrainingConfig, shape: TrainingShape, width: int, *, fast: bool, weights: int
+    config: TrainingConfig,
+    shape: TrainingShape,
+    width: int,
+    *,
+    fast: bool,
+    recorded: bool,
+    weights: int,
 ) -> list[Term]:
     """What a step holds beside weights and gradients."""
     n_items, n_users = shape.n_items, max(1, shape.n_users)
     batch = planned_batch_size(config, n_users)
-    bfloat16 = resolve_precision(config.precision, resolve_device(config.device)) == "bfloat16"
+    bfloat16 = _in_bfloat16(config)
     number = 2 if bfloat16 else _FLOAT
     terms = [
         Term(
@@ -185,11 +203,13 @@ def _step_terms(
         )
     ]
     if fast:
-        stored = min(number * batch * n_items, _FUSED_STORED)
+        most = _RECORDED_STORED if recorded else _FUSED_STORED
+        stored = min(number * batch * n_items, most)
         rows = min(n_items, max(_FUSED_BLOCK // batch, 64))
         blocks = (number * rows + 3 * _FLOAT * min(n_items, _FUSED_ITEMS)) * (width + 8)
         terms.append(Term("batch scores", stored, f"{batch} users x {n_items} items, once"))
-        terms.append(Term("blocks of the output table", blocks, "padded copies"))
+        if not recorded:
+            terms.append(Term("blocks of the output table", blocks, "padded copies"))
     else:
         scores = 3 * _FLOAT * batch * n_items
         what = f"{batch} users x {n_items} items, with logarithms and gradient"
