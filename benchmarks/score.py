@@ -38,7 +38,7 @@ METRICS = ("recall@20", "recall@50", "ndcg@100")
 K = 10
 MILLION = MatrixShape(n_users=20_000, n_items=1_000_000, n_interactions=1_000_000, n_tastes=0)
 WIDTHS = {"random": (600, 200), "trained": (600, 200), "million": (200, 100)}
-TRAINED_USERS, TRAINED_EPOCHS = 20_000, 3
+TRAINED_USERS, TRAINED_EPOCHS = 20_000, 2
 HELD_OUT = 0.2
 
 

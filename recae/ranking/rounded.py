@@ -25,6 +25,7 @@ from torch import Tensor
 from recae.ranking.propose import MAX_CELLS, Proposals
 
 _ALIGNED = 32  # columns of the widest unit that multiplies
+_FEW = 16  # users for whom the other order of the product is the faster one
 _TINY = 2.0**-120
 
 
@@ -86,8 +87,10 @@ class RoundedTable:
         at_once = max(256, MAX_CELLS // max(1, len(hidden)))
         for start in range(0, len(self._table), at_once):
             block = slice(start, min(len(self._table), start + at_once))
-            # The table is the left factor: with it on the right the product takes twice as long.
-            yield block, torch.mm(self._table[block], across).T
+            if len(hidden) < _FEW:
+                yield block, torch.mm(hidden, self._table[block].T)
+            else:  # with the table as the right factor, this takes up to twice as long
+                yield block, torch.mm(self._table[block], across).T
 
 
 def _largest(values: Tensor) -> float:
