@@ -184,7 +184,7 @@ class _Run:
         averaged = config.ema_decay is not None
         path = resolve_path(config.path, network, device, every_step=averaged)
         self.optimiser: Optimiser | DeviceSteps
-        if path == "fast" and device.type == "cuda" and not averaged:
+        if recorded(path, device, averaged=averaged):
             self.optimiser = DeviceSteps(
                 network,
                 rows,
@@ -319,6 +319,11 @@ class _Run:
         scores = [record.validation for record in self.log if record.validation is not None]
         self.best_score = max(scores, default=-math.inf)
         logger.info("resumed", extra={"epoch": found.epoch})
+
+
+def recorded(path: str, device: torch.device, *, averaged: bool) -> bool:
+    """Whether steps are those of `DeviceSteps`, which keep no average of the weights."""
+    return path == "fast" and device.type == "cuda" and not averaged
 
 
 def _copies(parameters: dict[str, nn.Parameter] | dict[str, Tensor]) -> dict[str, Tensor]:
