@@ -188,10 +188,10 @@ def test_diversity_by_hand():
     train = csr_array(
         np.float32([[1, 1, 0, 0, 0], [2, 5, 1, 0, 0], [0, 0, 3, 0, 0], [0, 0, 0, 1, 0]])
     )
-    lists = np.array([[0, 1, -1], [0, 2, 1], [2, 3, 4], [3, -1, -1], [-1, -1, -1]])
+    lists = np.array([[0, 1, -1], [0, 2, 1], [0, 1, 4], [2, 3, 4], [3, -1, -1], [-1, -1, -1]])
     found = catalogue.diversity(lists, catalogue.unit_rows(train))
     half = F(1, 2)  # 0 and 2 share one of two users each
-    expected = [0.0, float((half + 0 + half) / 3), 1.0, NAN, NAN]
+    expected = [0.0, float((half + 0 + half) / 3), 2 / 3, 1.0, NAN, NAN]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
 
 
