@@ -140,6 +140,7 @@ def test_one_user_at_a_time_equals_the_batch(model, asking):
 def test_chunks_of_rows_change_nothing(model, asking, monkeypatch):
     expected = model.recommend(asking, k=7)
     monkeypatch.setattr(propose, "MAX_CELLS", 5 * N_ITEMS)
+    monkeypatch.setattr(type(model), "users_per_pass", 1)
     same(model.recommend(asking, k=7), expected)
 
 
