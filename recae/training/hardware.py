@@ -118,7 +118,7 @@ def processor(root: Path = _ROOT) -> Processor:
 @functools.cache
 def multiplies_bfloat16() -> bool:
     """Whether the processor has instructions for products of bfloat16 (x86 only)."""
-    if not torch.backends.mkldnn.is_available():  # it is what uses them
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's
         return False
     return bool({"avx512_bf16", "amx_bf16"} & set(processor().instruction_sets or ()))
 
