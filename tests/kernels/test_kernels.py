@@ -35,10 +35,11 @@ KERNELS = pytest.mark.parametrize(
 )
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 # Relative error of a result as a norm: a rounding of bfloat16 is 2e-3 to 4e-3.
-BOUND = {torch.float32: 2e-6, torch.bfloat16: 6e-3}
+# A GPU's exponential, root and quotient are off by a few units in the last place.
+BOUND = {torch.float32: 1e-5 if CUDA else 2e-6, torch.bfloat16: 6e-3}
 # The interpreter cuts numbers to bfloat16, the device rounds them.
 CUT = 0.0 if CUDA else 2**-7
-USERS, ITEMS, WIDTH, COLUMNS = 37, 300, 20, 32
+USERS, ITEMS, WIDTH, COLUMNS = 37, 300, 20, 48
 LENGTHS = [1, 0, 5, 150, 3]
 
 
@@ -46,7 +47,7 @@ LENGTHS = [1, 0, 5, 150, 3]
 def kernels(request: pytest.FixtureRequest) -> Any:
     if request.param == "torch":
         return TorchKernels()
-    return TritonKernels(users=32, inner=16, warps=4)
+    return TritonKernels(users=32, inner=32, warps=4)
 
 
 def normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -121,7 +122,7 @@ def test_entries(kernels: Any, dropout: float) -> None:
     assert 0 < kept.sum() <= used
     assert kept.all() == (dropout == 0)
     np.testing.assert_array_equal(numpy(found.rows)[:used], rows)
-    np.testing.assert_allclose(numpy(found.values)[:used], values, rtol=1e-6)
+    np.testing.assert_allclose(numpy(found.values)[:used], values, rtol=BOUND[torch.float32])
     items = numpy(found.items)[:used]
     assert (np.diff(items)[np.diff(rows) == 0] > 0).all()
     np.testing.assert_array_equal(numpy(found.keys)[:used], np.where(kept, items, ITEMS))
@@ -213,7 +214,7 @@ def test_exponentials_and_their_sums(kernels: Any, dtype: torch.dtype) -> None:
     assert distance(parts["e"], truth) < BOUND[dtype]
     assert (parts["e"][:, ITEMS:] == 0).all()
     # The sums are of the rounded numbers, so that they agree with what is multiplied.
-    np.testing.assert_allclose(numpy(s), numpy(parts["e"]).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(numpy(s), numpy(parts["e"]).sum(1), rtol=BOUND[torch.float32])
     np.testing.assert_allclose(
         numpy(parts["largest"]).max(0), np.log(truth[:, :ITEMS]).max(1), rtol=1e-5, atol=1e-5
     )
@@ -245,7 +246,7 @@ def test_logits_far_above_the_shift_are_computed_again(
     # A logit of 200 is known to 1e-5, and its exponential to as much.
     assert distance(parts["e"][:, :ITEMS], truth) < 10 * BOUND[dtype]
     assert abs(logits[flagged].max(1)).max() < 1e-3
-    np.testing.assert_allclose(numpy(s), numpy(parts["e"]).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(numpy(s), numpy(parts["e"]).sum(1), rtol=BOUND[torch.float32])
 
 
 @KERNELS

@@ -157,6 +157,7 @@ class Recorded(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.skipif(CUDA, reason="backward runs in another thread; benchmarks/gpu.py asks CUDA")
 @pytest.mark.parametrize("kind", ["vae", "dae"])
 def test_a_step_waits_for_nothing(kind: str) -> None:
     """No operation whose result the host must know, so that a step can be recorded in a graph."""
@@ -208,7 +209,8 @@ def test_a_restored_run_goes_on_to_the_same_bytes(kernels: str) -> None:
     resumed.epoch(1)
     resumed.close()
     for mine, theirs in zip(second.parameters(), whole.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+        # The same bytes are promised on the CPU; on a GPU torch adds in any order.
+        torch.testing.assert_close(mine, theirs, rtol=1e-3 * CUDA, atol=1e-5 * CUDA)
 
 
 def test_a_shift_that_is_too_low_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
