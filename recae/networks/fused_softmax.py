@@ -29,7 +29,7 @@ Precision = Literal["float32", "bfloat16"]
 # for the bias, two for the shift, and four that keep rows aligned.
 _BLOCK_BYTES = 1 << 21
 _LEAST_ITEMS = 512
-_BLOCK_ITEMS = 2048
+_BLOCK_ITEMS = 1024
 _SHIFT_ITEMS = 256
 _SPARE = 8
 # Above this sum some logit is far above the shift, where bfloat16 is coarse: take a better shift.

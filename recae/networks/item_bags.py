@@ -16,7 +16,7 @@ from torch.nn.functional import embedding_bag
 from recae.networks.batch import SparseBatch
 from recae.networks.fused_softmax import RowUpdates
 
-_ROWS = 2048
+_ROWS = 1024
 
 
 def item_bags(
