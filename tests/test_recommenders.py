@@ -204,6 +204,11 @@ def test_an_empty_history_is_legal(model):
     assert np.isfinite(model.score(nobody)).all()
 
 
+def test_no_pairs_have_no_scores(model, asking):
+    nothing = np.empty(0, dtype=np.int64)
+    assert model.scorer(asking).exact(nothing, nothing).shape == (0,)
+
+
 def test_no_histories_give_no_lists(model, asking):
     none = asking.take(slice(0, 0))
     assert model.recommend(none, k=5).items.shape == (0, 5)

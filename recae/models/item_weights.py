@@ -63,7 +63,7 @@ class ItemWeightScorer:
         table = self._weights.numpy()
         out = np.empty(items.shape, dtype=np.float32)
         asked, starts = np.unique(rows, return_index=True)
-        for row, start, stop in zip(asked, starts, [*starts[1:], len(rows)], strict=True):
+        for row, start, stop in zip(asked, starts, np.append(starts, len(rows))[1:], strict=True):
             history = self._x.indices[self._x.indptr[row] : self._x.indptr[row + 1]]
             entries = table[history[:, None], items[start:stop][None, :]]  # (history, items)
             out[start:stop] = entries.sum(axis=0, dtype=np.float64)
