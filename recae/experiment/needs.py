@@ -236,19 +236,18 @@ def _validation_terms(
     wide = 16 * n_items * max(first, last)
     pairs = users * min(n_items, _LISTED)
     gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(GATHERED, pairs * last)
+    judging: tuple[Phase, ...] = ("validation", "evaluation")
     # The encoder's table is kept as two, the output layer in bfloat16 and float64 as well.
     ranking = weights + _FLOAT * n_items * first + (2 if gathered else 10) * n_items * last
     terms = [
-        Term("ranking weights", ranking, "copies on the grid of exact sums"),
-        Term("new ranking weights", ranking, "beside those of the epoch before", "validation"),
+        *(Term("ranking weights", ranking, "on the grid of exact sums", p) for p in judging),
         Term("rounding", wide, "a table twice in float64", "validation"),
         Term("evaluation: histories", 32 * users * first, "sums of their rows", "evaluation"),
         Term("evaluation: scores", _FLOAT * cells, f"of {users} users", "evaluation"),
         Term("evaluation: lists", 24 * gathered + 200 * pairs, "what may be listed", "evaluation"),
     ]
     if config.ema_decay is not None:
-        phases: tuple[Phase, ...] = ("validation", "evaluation")
-        terms += [Term("weights aside", weights, "while the average is judged", p) for p in phases]
+        terms += [Term("weights aside", weights, "while the average is judged", p) for p in judging]
     return terms
 
 
