@@ -24,9 +24,9 @@ def planned_widths(
 ) -> Widths:
     """Widths of the hidden layers and of the code, `"auto"` resolved for `n_items` items.
 
-    `usual` below 300,000 items, whatever the number of users: on 600 to 30,000 users narrower
-    networks were never better than by chance (benchmarks/sizes.py). From there on one hidden layer
-    of 200 and a code of 100, for the two tables and their moments take 32 bytes a width and item.
+    `usual` below 300,000 items, whatever the number of users: on 600 and on 6,000 users narrower
+    networks were worse (benchmarks/sizes.py). From there on one hidden layer of 200 and a code of
+    100, for the two tables and their moments take 32 bytes a width and item.
     """
     planned = usual if n_items < _NARROW_FROM else ((200,), 100)
     return (
