@@ -18,7 +18,7 @@ from torch import nn
 
 from recae.training import hardware
 
-BLOCK = 2048  # items that a product of the fast step sees at once
+BLOCK = 2048  # items that a product of the forward pass sees at once at batch 500; the backward pass: 1024
 ADAM_BYTES = 28  # weight, gradient and two moments read, all but the gradient written
 ROUNDED_BYTES = 2  # the bfloat16 copy of a weight
 

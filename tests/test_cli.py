@@ -622,6 +622,31 @@ def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_pa
     assert "Traceback" not in err
 
 
+def test_test_users_with_nothing_to_ask_for_are_told(run, tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"u{i},m{i % 7}\n" for i in range(60)))
+    ask = ["compare", path, "--models", "popular,ease"]
+    code, out, err = run(*ask, "--json")
+    assert code == 0, err
+
+    def refuse(constant: str) -> float:
+        raise AssertionError(f"{constant} is no JSON")
+
+    json.loads(out, parse_constant=refuse)
+    code, _, err = run(*ask, "--require-beat", "popular")
+    assert code == 8, err
+    assert "no value" in err
+    code, _, err = run(*ask, "--like", "recbole")
+    assert code == 3, err
+    assert "nothing to count" in err
+
+
+def test_a_dash_is_refused_where_nothing_goes_to_stdout(run, model: Path) -> None:
+    code, _, err = run("embed", model, "--items", "-o", "-")
+    assert code == 2
+    assert "not written to stdout" in err
+
+
 def test_a_name_where_a_file_of_users_is_expected_is_explained(run, model: Path) -> None:
     code, _, err = run("recommend", model, "--users", "nobody")
     assert code == 3

@@ -204,6 +204,12 @@ def test_an_empty_history_is_legal(model):
     assert np.isfinite(model.score(nobody)).all()
 
 
+def test_the_callers_autocast_changes_nothing(model, asking):
+    expected = model.recommend(asking, k=5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same(model.recommend(asking, k=5), expected)
+
+
 def test_no_pairs_have_no_scores(model, asking):
     nothing = np.empty(0, dtype=np.int64)
     assert model.scorer(asking).exact(nothing, nothing).shape == (0,)

@@ -57,3 +57,9 @@ def test_both_dimensions_of_ease_give_one_table(block: int) -> None:
     x = csr_array(dense)
     np.testing.assert_allclose(item_weights(x, 3.0), expected, atol=1e-12)
     np.testing.assert_allclose(item_weights_dual(x, 3.0, block=block), expected, atol=1e-6)
+
+
+def test_an_l2_that_float32_loses_is_refused() -> None:
+    x = csr_array(np.float32([[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]]))
+    with pytest.raises(DataError, match="raise l2"):
+        item_weights_dual(x, 1e-9)

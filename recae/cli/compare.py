@@ -31,7 +31,7 @@ from recae.experiment.splits import SplitsTable, compare_splits
 @click.option(
     "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
 )
-@click.option("-o", "--out", type=NewFile(), help="Also write the JSON here.")
+@click.option("-o", "--out", type=NewFile(stdout=True), help="Also write the JSON here.")
 @click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
 @reading_options
 @run_options

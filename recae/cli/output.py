@@ -15,8 +15,9 @@ from recae.storage import write_atomic
 class NewFile(click.Path):
     """A file to write, refused before any work where it could not be written in the end."""
 
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, allow_dash=True, path_type=Path)
+    def __init__(self, *, stdout: bool = False) -> None:
+        self._stdout = stdout
+        super().__init__(dir_okay=False, allow_dash=stdout, path_type=Path)
 
     def convert(
         self,
@@ -24,7 +25,9 @@ class NewFile(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:  # click's signature
-        """Path of the file; ``-`` is allowed."""
+        """Path of the file; ``-`` is stdout where that is allowed, and refused elsewhere."""
+        if str(value) == "-" and not self._stdout:
+            self.fail("- is no file; this is not written to stdout", param, ctx)
         if value == "":
             self.fail("an empty name is no file", param, ctx)
         if not Path(value).absolute().parent.is_dir():

@@ -22,7 +22,7 @@ from recae.serving.similar import stream_similar, write_similar
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
 )
-@click.option("-o", "--out", type=NewFile(), help="The file; - is stdout.")
+@click.option("-o", "--out", type=NewFile(stdout=True), help="The file; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list (or the counts) as JSON.")
 def command(
     directory: Path,

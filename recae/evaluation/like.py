@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from recae.data.split import HeldOut
-from recae.errors import ConfigError
+from recae.errors import ConfigError, DataError
 from recae.evaluation import metrics
 from recae.evaluation.catalogue import gini, list_counts
 from recae.evaluation.judge import judge
@@ -171,6 +171,8 @@ class _Means:
         self.totals[key] = self.totals.get(key, 0.0) + float(values.sum())
 
     def means(self) -> list[LikeFigure]:
+        if not self.users:
+            raise DataError("no user has a held-out item that the model knows; nothing to count")
         return [LikeFigure(n, t / self.users, d) for (n, d), t in self.totals.items()]
 
 

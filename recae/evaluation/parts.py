@@ -140,6 +140,8 @@ class PartsCompared:
         for name in ("validation", "test"):
             part: Part | None = getattr(self, name)
             out[name] = None if part is None else asdict(part) | _named(part)
+            if part is not None and not part.dispersion.items:  # no number, which JSON cannot say
+                out[name] = {**asdict(part), **_named(part), "dispersion": None}
         return out
 
 
@@ -191,8 +193,10 @@ def _named(part: Part) -> dict[str, object]:
 def sentence(parts: PartsCompared) -> str:
     """Say in plain words whether the validation part stands for the test part."""
     validation, test = parts.validation, parts.test
-    if test is None or not test.dispersion.items:
+    if test is None:
         return "There is no test part that could be compared with a validation part."
+    if not test.dispersion.items:
+        return "Of the test users every item is asked for, or none: nothing was drawn at random."
     if validation is None or not validation.dispersion.items:
         found = f"a dispersion of {test.dispersion.value:.2f}, where a draw at random gives 1"
         if _alike(test.dispersion, Dispersion(1.0, 0.0, 1)):

@@ -241,9 +241,8 @@ class ComparisonTable:
         beaten = [d for d in self.differences().differences if d.worse == name and d.significant]
         if not beaten:
             mean = self[name].summary(metric)["mean"]
-            raise RequirementError(
-                f"no model beats {name}, whose {metric} is {mean:.4f}, beyond chance"
-            )
+            figure = "has no value" if mean is None else f"is {mean:.4f}"
+            raise RequirementError(f"no model beats {name}, whose {metric} {figure}, beyond chance")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -263,7 +263,7 @@ def _ease(shape: TrainingShape, rows: Term) -> Needs:
     if by_users:
         what = f"half of {unknowns} x {unknowns}, {number} bytes each"
         terms.append(Term("user table", number * unknowns**2 // 2, what, "step"))
-        block = 6 * _FLOAT * min(BLOCK, unknowns) * shape.n_items
+        block = 6 * number * min(BLOCK, unknowns) * shape.n_items
         terms.append(Term("blocks", block, "rows of the item table, six times", "step"))
     elif item_number != _FLOAT:
         terms.append(Term("rounding", _FLOAT * cells, "the table in float32", "step"))

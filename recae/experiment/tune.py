@@ -67,7 +67,7 @@ def prepare(
     Parameters
     ----------
     data
-        All of it; what is taken away for the test part is not looked at.
+        All of it; no model sees or is judged on what is taken away for the test part.
     config
         The run that will fit the winner.
     validation_users

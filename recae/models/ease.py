@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError, ConfigError
+from recae.errors import BundleError, ConfigError, DataError
 from recae.models.item_weights import ItemWeightScorer
 from recae.models.options import configured
 from recae.models.spd import BLOCK, blocks_of, invert_panels, spd_inverse
@@ -156,6 +156,8 @@ def item_weights_dual(
     del triangle
     _add_transpose(weights)
     diagonal = weights.diagonal().copy()
+    if not (diagonal < 1.0).all():  # also catches what is not a number
+        raise DataError(f"l2 {l2:g} is lost in rounding beside items of few users; raise l2")
     weights /= (1.0 - diagonal)[None, :]
     np.fill_diagonal(weights, 0.0)
     return weights

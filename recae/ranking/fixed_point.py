@@ -155,9 +155,20 @@ def float32_error(
 
     For gridded, float32-representable factors only the additions round: at most ``n`` of them,
     each by ``2**-24`` of a partial sum no larger than ``|h| |w|`` (Cauchy-Schwarz), plus the bias
-    and the rounding of the exact result to float32 (Higham 2002, sec. 3.1).
+    and the rounding of the exact result to float32 (Higham 2002, sec. 3.1). Where the user let
+    CUDA multiply in TF32, both factors round by ``2**-11`` (``2**-10`` where they are cut) before.
     """
     product = hidden.norm(dim=1) * float(weight.norm(dim=1).max() if len(weight) else 0.0)
     largest_bias = float(bias.abs().max()) if len(bias) else 0.0
     bound: Tensor = 2.0**-24 * 1.01 * ((hidden.shape[1] + 4) * product + 4 * largest_bias)
+    if weight.is_cuda and tf32_allowed():
+        bound += 2.0**-9 * 1.01 * product
     return bound
+
+
+def tf32_allowed() -> bool:
+    """Whether float32 products on CUDA may round their factors to TF32."""
+    chosen = torch.backends.cuda.matmul.fp32_precision
+    if chosen == "none":
+        chosen = getattr(torch.backends, "fp32_precision", "none")
+    return bool(chosen == "tf32")

@@ -106,6 +106,18 @@ def recommend_chunk(
     RecaeError
         If a score is not finite.
     """
+    # A caller's autocast ends here: the bounds are those of the products that are asked for.
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        return _recommend_chunk(scorer, histories, k, hidden, allowed)
+
+
+def _recommend_chunk(
+    scorer: "Scorer",
+    histories: Histories,
+    k: int,
+    hidden: list[csr_array],
+    allowed: Bool[np.ndarray, " items"] | None,
+) -> TopK:
     masks = [_mask_positions(matrix) for matrix in hidden]
     products = scorer.products() if isinstance(scorer, DeviceScorer) else None
     if products is not None:
