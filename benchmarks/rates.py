@@ -18,7 +18,7 @@ from torch import nn
 
 from recae.training import hardware
 
-BLOCK = 2048  # items that a product of the forward pass sees at once at batch 500; the backward pass: 1024
+BLOCK = 2048  # items of a product of the forward pass at batch 500; 1024 in the backward pass
 ADAM_BYTES = 28  # weight, gradient and two moments read, all but the gradient written
 ROUNDED_BYTES = 2  # the bfloat16 copy of a weight
 
