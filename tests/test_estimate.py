@@ -166,7 +166,7 @@ def test_the_time_is_that_of_real_steps(data, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(MultVAE, "_build", build)
     timing = time_steps(split, run)
     assert timing is not None
-    assert [(c.batch_size, c.epochs) for c in fitted] == [(50, 2)]
+    assert [(c.batch_size, c.epochs) for c in fitted] == [(50, 3)]
     assert (timing.epochs, timing.steps) == (7, 7 * 5)  # 240 training users
     assert 0 < timing.step_s < 5
     assert timing.total_s == pytest.approx(
