@@ -173,7 +173,7 @@ def test_a_comparison_tells_the_figures_of_a_library_beside_ours() -> None:
         ["popular", "als"], split(data, rng=1), metrics=["recall-all@10"], seeds=2, like="recbole"
     )
     told = json.loads(json.dumps(table.to_json()))
-    assert told["like"]["library"] == "recbole"
+    assert told["like"]["name"] == "recbole"
     unreachable = table.entries[0].reports[0].n_unreachable
     for entry in table.entries:
         ours, theirs = entry.summary("recall-all@10")["mean"], entry.like_figures()["recall@10"]

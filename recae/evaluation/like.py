@@ -65,8 +65,8 @@ class LikeReport:
 
     Attributes
     ----------
-    library
-        Its name.
+    name
+        Of the library.
     users
         Number of users whose values are averaged.
     figures
@@ -75,7 +75,7 @@ class LikeReport:
         What to know when comparing.
     """
 
-    library: str
+    name: str
     users: int
     figures: tuple[LikeFigure, ...]
     notes: tuple[str, ...]
@@ -84,11 +84,11 @@ class LikeReport:
         for figure in self.figures:
             if figure.name == name:
                 return figure.value
-        raise ConfigError(f"{self.library} has no figure {name!r} here")
+        raise ConfigError(f"{self.name} has no figure {name!r} here")
 
     def __str__(self) -> str:
         width = max(len(figure.name) for figure in self.figures)
-        lines = [f"as {self.library} defines it, {self.users} users"]
+        lines = [f"as {self.name} defines it, {self.users} users"]
         lines += [f"{f.name:<{width}}  {f.value:.4f}  {f.definition}" for f in self.figures]
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 

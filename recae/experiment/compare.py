@@ -162,7 +162,7 @@ class ComparisonTable:
         likes = [entry.like[0] for entry in self.entries if entry.like]
         like = (
             {
-                "library": likes[0].library,
+                "name": likes[0].name,
                 "models": {entry.name: entry.like_figures() for entry in self.entries},
                 "definitions": {f.name: f.definition for f in likes[0].figures},
                 "notes": list(likes[0].notes),
@@ -216,7 +216,7 @@ class ComparisonTable:
             values = [entry.like_figures()[figure.name] for entry in self.entries]
             rows.append([figure.name, *(f"{value:.4f}" for value in values)])
         notes = [f"- {note}" for note in likes[0].notes]
-        return "\n".join([f"as {likes[0].library} defines it", *aligned(rows), *notes])
+        return "\n".join([f"as {likes[0].name} defines it", *aligned(rows), *notes])
 
     def __str__(self) -> str:
         head = ["model", *self.metrics, "fit s"]
