@@ -1,6 +1,7 @@
 """What the machine is said to have."""
 
 import json
+import mmap
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,10 @@ def test_limits_of_memory_count(tmp_path: Path) -> None:
 
 def test_the_memory_that_this_process_holds_grows() -> None:
     before = hardware.memory().resident_bytes
-    held = torch.ones(32 << 20, dtype=torch.uint8)
-    grown = hardware.memory().resident_bytes - before
-    assert 28 << 20 < grown < 64 << 20
-    assert held.sum() == 32 << 20
+    with mmap.mmap(-1, 32 << 20) as held:  # fresh pages: an allocator may hand out used ones
+        held.write(b"1" * len(held))
+        grown = hardware.memory().resident_bytes - before
+    assert 28 << 20 < grown < 72 << 20
 
 
 def test_the_peak_is_that_of_this_program_alone(tmp_path: Path) -> None:
