@@ -14,11 +14,13 @@ of `e`, and no float32 array of all items exists.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Literal, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from recae.networks.batch import SparseBatch
 
@@ -27,7 +29,7 @@ Precision = Literal["float32", "bfloat16"]
 # Bytes of `e` in a block of the forward pass (it should stay in the cache) and least items of one,
 # items in a block of the backward pass, items that are asked for the shift, and spare columns: two
 # for the bias, two for the shift, and four that keep rows aligned.
-_BLOCK_BYTES = 1 << 21
+_BLOCK_BYTES = 3 << 18
 _LEAST_ITEMS = 512
 _BLOCK_ITEMS = 1024
 _SHIFT_ITEMS = 256
@@ -158,9 +160,9 @@ class _Forward:
     """What the forward pass leaves."""
 
     nll: Float32[Tensor, " batch"]
-    columns: Float[Tensor, "batch columns"]
+    columns: Float[Tensor, "columns batch"]
     s: Float32[Tensor, " batch"]
-    entries: _Entries
+    dh: Float32[Tensor, "batch width"]
     e: _Exponentials
 
 
@@ -189,21 +191,28 @@ def _forward(
 ) -> _Forward:
     n_items, n_users = len(weight), len(h)
     stored = n_items * n_users * plan.dtype.itemsize <= plan.stored_bytes
-    block = max(_BLOCK_BYTES // plan.dtype.itemsize // n_users // 64 * 64, _LEAST_ITEMS)
+    block = min(n_items, _block_items(plan, n_users))
     numbers = n_users * (n_items if stored else max(block, _BLOCK_ITEMS))
     e = _Exponentials(plan.lend(numbers, h.device), n_users, stored)
-    entries = _Entries.of(x)
     shift = _first_shift(plan, h, weight, bias)
     while True:
         columns = _columns(plan, h, shift)
-        s, own = _sums(plan, columns, weight, bias, entries, e, block)
+        s, mixed = _sums(plan, columns, weight, bias, e, block)
         worst = s.max().item()
         if worst <= _LARGE_SUM or not torch.isfinite(shift).all():
             break
-        # An infinite sum says no more than that the largest logit is far above.
-        far = worst == float("inf")
-        shift = _largest(plan, h, weight, bias, block) if far else shift + s.log()
-    return _Forward(x.lengths * s.log() - own, columns, s, entries, e)
+        # A sum that is not finite says no more than that the largest logit is far above.
+        near = isfinite(worst)
+        shift = shift + s.log() if near else _largest(plan, h, weight, bias, block)
+    own = embedding_bag(x.items, weight, x.offsets, mode="sum")
+    own_bias = embedding_bag(x.items, bias[:, None], x.offsets, mode="sum")[:, 0]
+    logits = torch.einsum("uk,uk->u", own, h.float()) + own_bias
+    nll = x.lengths * (shift + s.log()) - logits
+    return _Forward(nll, columns, s, mixed.mul_((x.lengths / s)[:, None]).sub_(own), e)
+
+
+def _block_items(plan: FusedSoftmax, n_users: int) -> int:
+    return max(_BLOCK_BYTES // plan.dtype.itemsize // n_users // 64 * 64, _LEAST_ITEMS)
 
 
 def _first_shift(
@@ -218,24 +227,24 @@ def _first_shift(
 def _largest(
     plan: FusedSoftmax, h: Tensor, weight: Tensor, bias: Tensor, block: int
 ) -> Float32[Tensor, " batch"]:
-    rows, users = _columns(plan, h, torch.zeros_like(h[:, 0]).float()), len(h)
-    largest = torch.full((users,), -float("inf"), device=h.device)
+    columns = _columns(plan, h, torch.zeros_like(h[:, 0]).float())
+    largest = torch.full((len(h),), -float("inf"), device=h.device)
     for table, _, _ in _blocks(plan, weight, bias, block):
-        largest = torch.maximum(largest, (table @ rows.T).amax(0).float())
+        largest = torch.maximum(largest, (table @ columns).amax(0).float())
     return largest
 
 
 def _columns(
     plan: FusedSoftmax, h: Tensor, shift: Float32[Tensor, " batch"]
-) -> Float[Tensor, "batch columns"]:
-    """`h` beside the columns that meet those of the table: 1, 1, and the shift in two parts."""
-    out = torch.zeros(len(h), h.shape[1] + _SPARE, dtype=plan.dtype, device=h.device)
+) -> Float[Tensor, "columns batch"]:
+    """`h` above the rows that meet the spare columns of the table: 1, 1, the shift in two parts."""
     width = h.shape[1]
-    out[:, :width] = h
-    out[:, width : width + 2] = 1.0
+    out = torch.zeros(width + _SPARE, len(h), dtype=plan.dtype, device=h.device)
+    out[:width] = h.T
+    out[width : width + 2] = 1.0
     high = shift.to(plan.dtype)
-    out[:, width + 2] = -high
-    out[:, width + 3] = high.float() - shift
+    out[width + 2] = -high
+    out[width + 3] = high.float() - shift
     return out
 
 
@@ -246,6 +255,8 @@ def _blocks(
     n_items, width = weight.shape
     table = torch.zeros(min(block, n_items), width + _SPARE, dtype=plan.dtype, device=weight.device)
     table[:, width + 2 : width + 4] = 1.0
+    places = torch.arange(len(table), device=weight.device)
+    table[places, width + 4 + places % 4] = 1.0
     high = bias.to(plan.dtype)
     low = bias - high.float()
     for start in range(0, n_items, block):
@@ -262,22 +273,17 @@ def _sums(
     columns: Tensor,
     weight: Tensor,
     bias: Tensor,
-    entries: _Entries,
     e: _Exponentials,
     block: int,
-) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, " batch"]]:
-    """Sum of `e` of each user, and of ``z - m`` over the user's items."""
-    n_items, n_users = len(weight), len(columns)
-    sums = torch.zeros(n_users, device=weight.device)
-    own = torch.zeros(n_users, device=weight.device)
-    columns = columns.T.contiguous()
-    for (users, places), (table, start, stop) in zip(
-        entries.blocks(n_items, block, n_users), _blocks(plan, weight, bias, block), strict=True
-    ):
-        part = torch.mm(table, columns, out=e.block(start, stop))
-        own.index_add_(0, users, part.view(-1)[places].float())
-        sums += part.exp_().sum(0, dtype=torch.float32)
-    return sums, own
+) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, "batch width"]]:
+    """Sum of `e` of each user, and of `e` times the rows of the table, block by block."""
+    n_users, width = columns.shape[1], weight.shape[1]
+    product = torch.empty(n_users, width + _SPARE, dtype=plan.dtype, device=weight.device)
+    sums = torch.zeros(n_users, width + _SPARE, device=weight.device)
+    for table, start, stop in _blocks(plan, weight, bias, block):
+        part = torch.mm(table, columns, out=e.block(start, stop)).exp_()
+        sums += torch.mm(part.T, table, out=product)
+    return sums[:, width + 4 :].sum(1), sums[:, :width]
 
 
 def _backward(
@@ -290,35 +296,39 @@ def _backward(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Gradients of `h`, of the table unless it was updated, and of the bias."""
     n_items, width = weight.shape
-    n_users = len(done.s)
-    scale = gradient * x.lengths / done.s
-    own = done.s / x.lengths  # infinite for an empty history, which has no entry to use it
-    scaled = done.columns * scale[:, None]
-    scaled[:, width] = scale  # the first spare column: the gradient of the bias
-    scaled = scaled.to(plan.dtype)
-    columns = done.columns.T.contiguous()
-    dh = torch.zeros(n_users, width, device=weight.device)
+    dh = done.dh.mul_(gradient[:, None])
+    share = done.s / x.lengths  # infinite for an empty history, which has no entry to use it
+    scale = gradient / share
+    scaled = done.columns * scale
+    scaled[width] = scale  # the first spare row, for the gradient of the bias
+    scaled = scaled.T.to(plan.dtype, memory_format=torch.contiguous_format)
+    block = min(_BLOCK_ITEMS, n_items)
+    entries = _Entries.of(x).blocks(n_items, block, len(dh))
     dw = torch.empty_like(weight) if plan.updates is None else None
     db = torch.empty_like(bias)
-    block = min(_BLOCK_ITEMS, n_items)
     product = torch.empty(block, width + _SPARE, dtype=plan.dtype, device=weight.device)
-    row_gradients = torch.empty(block, width, device=weight.device)
-    dh_part = torch.empty(n_users, width + _SPARE, dtype=plan.dtype, device=weight.device)
-    for (users, places), (table, start, stop) in zip(
-        done.entries.blocks(n_items, block, n_users),
-        _blocks(plan, weight, bias, block),
-        strict=True,
+    for (e, start, stop), (users, places) in zip(
+        _stored(plan, done, weight, bias, block), entries, strict=True
     ):
-        e = done.e.block(start, stop)
-        if not done.e.stored:
-            torch.mm(table, columns, out=e).exp_()
         flat = e.view(-1)
-        flat[places] = (flat[places].float() - own[users]).to(plan.dtype)
-        dh += torch.mm(e.T, table, out=dh_part)[:, :width]
+        flat[places] = (flat[places].float() - share[users]).to(plan.dtype)
         part = torch.mm(e, scaled, out=product[: stop - start])
         db[start:stop] = part[:, width]
-        into = row_gradients[: stop - start] if dw is None else dw[start:stop]
-        into.copy_(part[:, :width])
+        if dw is not None:
+            dw[start:stop] = part[:, :width]
         if plan.updates is not None:
-            plan.updates.add(slice(start, stop), into)
-    return dh * scale[:, None], dw, db
+            plan.updates.add(slice(start, stop), part[:, :width])
+    return dh, dw, db
+
+
+def _stored(
+    plan: FusedSoftmax, done: _Forward, weight: Tensor, bias: Tensor, block: int
+) -> Iterator[tuple[Float[Tensor, "rows batch"], int, int]]:
+    """`e` by blocks of items, computed again where it was not kept."""
+    if done.e.stored:
+        for start in range(0, len(weight), block):
+            stop = min(start + block, len(weight))
+            yield done.e.block(start, stop), start, stop
+        return
+    for table, start, stop in _blocks(plan, weight, bias, block):
+        yield torch.mm(table, done.columns, out=done.e.block(start, stop)).exp_(), start, stop

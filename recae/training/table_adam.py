@@ -3,12 +3,14 @@
 from typing import final
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
+# Rows at once of a block, and of rows from here and there, which are gathered first.
+_ROWS = 512
 _CHUNK = 256
 # A first moment that small moves no weight. Left alone it decays to the smallest numbers there are
 # and stays, and arithmetic on those is slow on many processors.
@@ -60,20 +62,22 @@ class TableAdam:
         self._replay(rows[late], last[late])
 
     def add(
-        self, rows: slice | Int64[Tensor, " rows"], gradient: Float32[Tensor, "rows width"]
+        self, rows: slice | Int64[Tensor, " rows"], gradient: Float[Tensor, "rows width"]
     ) -> None:
         """Do the update of this step for `rows`, which are ready."""
         step = self.steps + 1
-        if isinstance(rows, slice):
-            state = (self._table[rows], self.exp_avg[rows], self.exp_avg_sq[rows])
-            self._update(state, gradient.contiguous(), step)
-            self._last[rows] = step
-            return
-        for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK]
-            state = self._gather(part)
-            self._update(state, gradient[start : start + _CHUNK].contiguous(), step)
-            self._scatter(part, state)
+        size = _ROWS if isinstance(rows, slice) else _CHUNK
+        for start in range(0, len(gradient), size):
+            # float32 only here: a part of the gradient, in the cache
+            part = gradient[start : start + size]
+            if isinstance(rows, slice):
+                some = slice(rows.start + start, rows.start + start + len(part))
+                state = (self._table[some], self.exp_avg[some], self.exp_avg_sq[some])
+                self._update(state, part.float().contiguous(), step)
+            else:
+                state = self._gather(rows[start : start + size])
+                self._update(state, part.float().contiguous(), step)
+                self._scatter(rows[start : start + size], state)
         self._last[rows] = step
 
     def finish(self) -> None:
