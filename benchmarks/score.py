@@ -91,7 +91,7 @@ def held_out(rows: csr_array) -> recae.HeldOut:
 
 @contextmanager
 def float32_proposals(model: recae.MultVAE) -> Iterator[None]:
-    """Propose as on a processor without bfloat16."""
+    """Propose as on a processor that does not multiply 8-bit integers."""
     tower: ExactTower = model._fitted_tower()
     rounded, tower._rounded = tower._rounded, None
     yield
@@ -104,7 +104,9 @@ def measure(setting: str, data: Path, people: int, repeats: int) -> dict[str, ob
     model = fitted(setting, rows)
     n_items = rows.shape[1]
     if model._fitted_tower()._rounded is None:
-        print("this processor has no bfloat16: both ways are one", file=sys.stderr)
+        print(
+            "this processor has no products of 8-bit integers: both ways are one", file=sys.stderr
+        )
     written = data.with_name("lists.parquet")
     asked = Asked(model=model, items=ids(n_items), k=K)
     asking, users = recae.Histories(rows).take(slice(0, 2 * people)), ids(2 * people)

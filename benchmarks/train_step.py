@@ -29,6 +29,7 @@ from textbook import BETA, CPU, DROPOUT, HIDDEN, LATENT, textbook
 from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
 from recae.networks.mult_vae import MultVAENetwork
 from recae.training.device import autocast
+from recae.training.heap import steady_heap
 from recae.training.optimiser import Optimiser
 from recae.training.rows import DeviceRows
 
@@ -152,7 +153,8 @@ def main() -> None:
         if args.only_memory:
             continue
         before = rates(batch)
-        steps = measure(batch, args.items, args.repeats)
+        with steady_heap():  # for all of them: what `Trainer` adds to the fast step
+            steps = measure(batch, args.items, args.repeats)
         ceilings = best([before, rates(batch)])
         floors = {name: floor(ceilings, name, batch, args.items) for name in ("fp32", "bf16")}
         result[f"b{batch}"] |= {"rates": ceilings, "floor": floors, "steps": steps}  # type: ignore[operator]

@@ -27,7 +27,7 @@ def layer_and_hidden(rng, n_users=37, n_items=900, width=40, bias=1.0):
     return Layer(weights_on_grid(weight), offset, False), rows_on_grid(hidden, n_terms=width)
 
 
-def in_bfloat16(output, hidden, *, wide=True):
+def in_8_bits(output, hidden, *, wide=True):
     rounded = RoundedTable(output.weight, output.bias)
     return TowerScorer(
         output, hidden, rounded=rounded, wide=output.weight.double() if wide else None
@@ -54,18 +54,18 @@ def test_lists_are_those_of_all_scores_sorted(k, bias):
     output, hidden = layer_and_hidden(1, bias=bias)
     expected = by_numpy(output, hidden, k)
     plain = lists(TowerScorer(output, hidden), 37, 900, k)
-    for scorer in (in_bfloat16(output, hidden), in_bfloat16(output, hidden, wide=False)):
+    for scorer in (in_8_bits(output, hidden), in_8_bits(output, hidden, wide=False)):
         found = lists(scorer, 37, 900, k)
         assert found.items[:, : min(k, 900)].tolist() == expected.tolist()
         assert found.items.tobytes() == plain.items.tobytes()
         assert found.scores.tobytes() == plain.scores.tobytes()
 
 
-def test_masks_and_candidates_are_kept_out_of_bfloat16_too():
+def test_masks_and_candidates_are_kept_out_of_8_bits_too():
     output, hidden = layer_and_hidden(2)
     seen = csr_array(np.random.default_rng(0).random((37, 900)) < 0.3, dtype=np.float32)
     allowed = np.arange(900) % 7 != 0
-    found = lists(in_bfloat16(output, hidden), 37, 900, 25, hidden=[seen], allowed=allowed)
+    found = lists(in_8_bits(output, hidden), 37, 900, 25, hidden=[seen], allowed=allowed)
     dense = seen.toarray() > 0
     for user in range(37):
         left_out = np.flatnonzero(dense[user] | ~allowed)
@@ -75,12 +75,13 @@ def test_masks_and_candidates_are_kept_out_of_bfloat16_too():
 
 @pytest.mark.parametrize("kind", ["fine", "coarse", "offset", "huge", "tiny", "zero"])
 def test_no_score_is_further_off_than_the_bound(kind):
-    """Weights that bfloat16 rounds all the same way, or cannot tell apart at all."""
+    """Weights that 8 bits round all the same way, or cannot tell apart at all."""
     output, hidden = layer_and_hidden(3, n_users=20, n_items=300)
     weight, bias = output.weight, output.bias
     if kind == "coarse":  # every residual has the sign of its hidden number, and the rest is 0
         hidden = hidden.sign()
-        weight = (torch.ones_like(weight) + 2.0**-9) * hidden[0].float()
+        weight = 10.49 * hidden[0].expand(300, 40).clone()
+        weight[:, 0] = 127  # one step is 1: .49 are lost everywhere else
         bias = torch.full_like(bias, -40.0)
     elif kind == "offset":
         bias = bias + 1e4
@@ -92,28 +93,39 @@ def test_no_score_is_further_off_than_the_bound(kind):
         hidden = torch.zeros_like(hidden)
     output = Layer(weights_on_grid(weight), bias, False)
     hidden = rows_on_grid(hidden, n_terms=40)
-    scorer = in_bfloat16(output, hidden)
+    scorer = in_8_bits(output, hidden)
     proposals = scorer.proposals()
     fast = torch.cat([scores for _, scores in proposals.blocks], dim=1).double().numpy()
     rows, items = np.repeat(np.arange(20), 300), np.tile(np.arange(300), 20)
     exact = scorer.exact(rows, items).astype(np.float64).reshape(20, 300)
-    bound = proposals.absolute[:, None] + proposals.relative * np.abs(fast)
-    assert (np.abs(exact - fast) <= bound).all()
+    assert (np.abs(exact - fast) <= proposals.error[:, None]).all()
     if kind == "coarse":  # the bound is not far from what can happen
-        assert (np.abs(exact - fast).max(axis=1) >= 0.9 * proposals.absolute)[0]
+        assert (np.abs(exact - fast).max(axis=1) >= 0.9 * proposals.error)[0]
 
 
-def test_items_that_bfloat16_cannot_tell_apart_are_ranked():
+def test_items_that_8_bits_cannot_tell_apart_are_ranked():
     """Scores grow by less than the rounding from item to item: everything must be rescored."""
     n_items = 3000
-    weight = 1 + torch.arange(n_items, dtype=torch.float64)[:, None] * 2.0**-21
+    weight = torch.ones(n_items, 2, dtype=torch.float64)
+    weight[:, 1] = torch.arange(n_items) * 2.0**-21
     output = Layer(weights_on_grid(weight), torch.zeros(n_items), False)
-    hidden = rows_on_grid(torch.ones(2, 1, dtype=torch.float64), n_terms=1)
-    scorer = in_bfloat16(output, hidden)
+    hidden = rows_on_grid(torch.ones(2, 2, dtype=torch.float64), n_terms=2)
+    scorer = in_8_bits(output, hidden)
     found = lists(scorer, 2, n_items, 4)
     assert found.items.tolist() == [[2999, 2998, 2997, 2996]] * 2
     ((_, fast),) = scorer.proposals().blocks
     assert len(fast.unique()) < 3
+
+
+@pytest.mark.parametrize("n_users", [1, 3, 40])
+def test_the_largest_integers_add_exactly(n_users):
+    """No intermediate sum of theirs saturates."""
+    sign = torch.from_numpy(np.random.default_rng(4).choice([-1.0, 1.0], (n_users, 700)))
+    weight = torch.cat([torch.ones(1, 700), sign[:1].float(), -sign[:1].float()])
+    output = Layer(weights_on_grid(weight), torch.zeros(3), False)
+    scorer = in_8_bits(output, rows_on_grid(sign, n_terms=700))
+    ((_, fast),) = scorer.proposals().blocks
+    torch.testing.assert_close(fast.double(), sign @ weight.double().T, rtol=1e-6, atol=1e-4)
 
 
 def test_ties_at_the_end_of_a_list_go_to_the_smaller_index():
@@ -121,7 +133,7 @@ def test_ties_at_the_end_of_a_list_go_to_the_smaller_index():
     weight[[650, 3]] = 2
     output = Layer(weights_on_grid(weight), torch.zeros(700), False)
     hidden = rows_on_grid(torch.ones(3, 8, dtype=torch.float64), n_terms=8)
-    found = lists(in_bfloat16(output, hidden), 3, 700, 5)
+    found = lists(in_8_bits(output, hidden), 3, 700, 5)
     assert found.items.tolist() == [[3, 650, 0, 1, 2]] * 3
 
 
@@ -157,10 +169,10 @@ def test_what_reaches_the_floor_is_found(data):
 
 def test_expanding_in_parts_changes_nothing(monkeypatch):
     output, hidden = layer_and_hidden(6)
-    whole = lists(in_bfloat16(output, hidden), 37, 900, 20)
+    whole = lists(in_8_bits(output, hidden), 37, 900, 20)
     monkeypatch.setattr("recae.ranking.select._EXPANDED", 50)
     monkeypatch.setattr("recae.ranking.rounded.MAX_CELLS", 1)
-    parts = lists(in_bfloat16(output, hidden), 37, 900, 20)
+    parts = lists(in_8_bits(output, hidden), 37, 900, 20)
     assert parts.items.tobytes() == whole.items.tobytes()
     assert parts.scores.tobytes() == whole.scores.tobytes()
 

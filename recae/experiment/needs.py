@@ -237,8 +237,8 @@ def _validation_terms(
     pairs = users * min(n_items, _LISTED)
     gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(GATHERED, pairs * last)
     judging: tuple[Phase, ...] = ("validation", "evaluation")
-    # The encoder's table is kept as two, the output layer in bfloat16 and float64 as well.
-    ranking = weights + _FLOAT * n_items * first + (2 if gathered else 10) * n_items * last
+    # The encoder's table is kept as two, the output layer in 8 bits and float64 as well.
+    ranking = weights + _FLOAT * n_items * first + (1 if gathered else 9) * n_items * last
     terms = [
         *(Term("ranking weights", ranking, "on the grid of exact sums", p) for p in judging),
         Term("rounding", wide, "a table twice in float64", "validation"),

@@ -20,9 +20,9 @@ from recae.ranking.fixed_point import (
 )
 from recae.ranking.on_device import Products
 from recae.ranking.propose import MAX_CELLS, Proposals
-from recae.ranking.rounded import RoundedTable
+from recae.ranking.rounded import MAX_WIDTH, RoundedTable
 from recae.ranking.sampled import sampled_products
-from recae.training.hardware import multiplies_bfloat16
+from recae.training.hardware import multiplies_int8
 
 WIDE_BYTES = 1 << 28  # of a float64 copy of the output layer
 GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
@@ -46,7 +46,8 @@ class ExactTower:
         self._decoder = [_gridded(layer) for layer in tower.decoder]
         self.output = _gridded(tower.output)
         self._rounded = None
-        if self.device.type == "cpu" and multiplies_bfloat16():
+        narrow = self.output.weight.shape[1] <= MAX_WIDTH
+        if self.device.type == "cpu" and narrow and multiplies_int8():
             self._rounded = RoundedTable(self.output.weight, self.output.bias)
         self._wide = None
         if self.device.type == "cpu" and 8 * self.output.weight.numel() <= WIDE_BYTES:
@@ -96,7 +97,7 @@ class TowerScorer:
     hidden
         From `rows_on_grid`.
     rounded
-        The layer in bfloat16, where that is faster.
+        The layer in 8 bits, where that is faster.
     wide
         Its weights in float64, where there is room for them.
     """
@@ -125,7 +126,7 @@ class TowerScorer:
         """Scores from the rounded layer, or else those of `blocks`."""
         if self._rounded is not None:
             return self._rounded.proposals(self._hidden)
-        return Proposals(self.blocks(), self.error_bound(), 0.0)
+        return Proposals(self.blocks(), self.error_bound())
 
     @torch.no_grad()
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:

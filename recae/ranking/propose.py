@@ -1,6 +1,6 @@
 """Propose fast, rank exactly: the streamed top-k under every list the package makes.
 
-Fast scores (float32, or less where the scorer has it; any device) tell which items can be listed,
+Fast scores (float32, or of 8-bit integers where the scorer has them; any device) tell which items can be listed,
 the scorer's exact routine alone decides their order. With ``|exact - fast| <= e`` for a history,
 and the k-th largest fast score being ``f``, at least `k` exact scores reach ``f - e``; an item
 whose fast score is below ``f - 2 e`` has an exact one below that, and cannot be listed. All others
@@ -34,38 +34,26 @@ MAX_CELLS = 8_388_608  # scores held at once by the caller's chunk of rows: 32 M
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposals:
-    """Fast scores ``s`` of all items with ``|exact - s| <= absolute + relative * |s|``.
+    """Fast scores of all items, and how far the exact ones are from them at most.
 
     Attributes
     ----------
     blocks
         As `Scorer.blocks`; any floating type, any memory layout.
-    absolute
+    error
         A number for each history.
-    relative
-        One for all, below 1.
     """
 
     blocks: Iterator[tuple[slice, Float[Tensor, "users block"]]]
-    absolute: Float64[np.ndarray, " users"]
-    relative: float
+    error: Float64[np.ndarray, " users"]
 
     def certain(self, kth: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
         """What the exact score is at least, where the fast one is at least `kth`."""
-        # Rounded down: the float64 arithmetic here errs by far less than a millionth of 2**-20.
-        lowest: np.ndarray = np.where(
-            np.isneginf(kth), -np.inf, _lowered(kth, self.relative) - self.absolute
-        )
-        return _lowered(lowest, _OWN_ROUNDING)
+        return _rounded_down(kth - self.error)
 
     def needed(self, exact: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
         """What the fast score is at least, where the exact one is at least `exact`."""
-        reached = exact - self.absolute
-        # s + r |s| >= t needs s >= t / (1 + r) where t >= 0, and s >= t / (1 - r) where t < 0.
-        return _lowered(_lowered(reached, self.relative / (1 - self.relative)), _OWN_ROUNDING)
-
-
-_OWN_ROUNDING = 2.0**-50  # of the few float64 operations above, relative
+        return _rounded_down(exact - self.error)
 
 
 @runtime_checkable
@@ -129,7 +117,7 @@ def _recommend_chunk(
     if isinstance(scorer, Proposer):
         proposals = scorer.proposals()
     else:
-        proposals = Proposals(scorer.blocks(), scorer.error_bound(), 0.0)
+        proposals = Proposals(scorer.blocks(), scorer.error_bound())
     best = BestLists(len(histories), k)
     for block, scores in proposals.blocks:
         _mask_block(scores, block, masks, allowed)
@@ -144,10 +132,10 @@ def _recommend_chunk(
     return best.lists()
 
 
-def _lowered(values: Float64[np.ndarray, " users"], share: float) -> Float64[np.ndarray, " users"]:
-    """`values` less a share of their size."""
-    lowered: np.ndarray = values - share * np.abs(np.where(np.isinf(values), 0.0, values))
-    return lowered
+def _rounded_down(values: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
+    """The next smaller number: one subtraction in float64 errs by less than the step to it."""
+    lower: np.ndarray = np.nextafter(values, -np.inf)
+    return lower
 
 
 def _mask_positions(

@@ -116,11 +116,11 @@ def processor(root: Path = _ROOT) -> Processor:
 
 
 @functools.cache
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for products of bfloat16 (x86 only)."""
+def multiplies_int8() -> bool:
+    """Whether the processor has instructions for products of 8-bit integers (x86 only)."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's
         return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(processor().instruction_sets or ()))
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(processor().instruction_sets or ()))
 
 
 def memory(root: Path = _ROOT) -> Memory:

@@ -23,6 +23,7 @@ from recae.training.config import (
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
 from recae.training.device_steps import DeviceSteps
+from recae.training.heap import steady_heap
 from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.rows import STEP, DeviceRows, stream
 
@@ -217,7 +218,8 @@ class _Run:
     ) -> tuple[EpochRecord, ...]:
         try:
             while len(self.log) < self.n_epochs and not self._out_of_patience():
-                self._epoch(validate)
+                with steady_heap():
+                    self._epoch(validate)
                 if save is not None:
                     save()
                 logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
