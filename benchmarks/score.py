@@ -104,9 +104,7 @@ def measure(setting: str, data: Path, people: int, repeats: int) -> dict[str, ob
     model = fitted(setting, rows)
     n_items = rows.shape[1]
     if model._fitted_tower()._rounded is None:
-        print(
-            "this processor has no products of 8-bit integers: both ways are one", file=sys.stderr
-        )
+        print("no products of 8-bit integers here: both ways are one", file=sys.stderr)
     written = data.with_name("lists.parquet")
     asked = Asked(model=model, items=ids(n_items), k=K)
     asking, users = recae.Histories(rows).take(slice(0, 2 * people)), ids(2 * people)

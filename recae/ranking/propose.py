@@ -1,7 +1,7 @@
 """Propose fast, rank exactly: the streamed top-k under every list the package makes.
 
-Fast scores (float32, or of 8-bit integers where the scorer has them; any device) tell which items can be listed,
-the scorer's exact routine alone decides their order. With ``|exact - fast| <= e`` for a history,
+Fast scores (float32 or from 8-bit integers; any device) tell which items can be listed, the
+scorer's exact routine alone decides their order. With ``|exact - fast| <= e`` for a history,
 and the k-th largest fast score being ``f``, at least `k` exact scores reach ``f - e``; an item
 whose fast score is below ``f - 2 e`` has an exact one below that, and cannot be listed. All others
 are scored exactly: usually a few more than `k`, in the worst case all. So lists do not depend on
