@@ -6,13 +6,16 @@ from itertools import pairwise
 from typing import Any, Literal, final
 
 from recae.models.autoencoder import Autoencoder
-from recae.models.ease import EASEConfig
+from recae.models.ease import FLOAT64_UP_TO, EASEConfig
 from recae.models.mult_vae import MultDAEConfig, MultVAEConfig
 from recae.models.spd import BLOCK
 from recae.models.tower import GATHERED, WIDE_BYTES
+from recae.networks import device_path, fused_softmax
+from recae.ranking.on_device import DEVICE_CELLS
 from recae.ranking.propose import MAX_CELLS, rows_at_once
 from recae.training.config import TrainingConfig, planned_batch_size
 from recae.training.device import resolve_device, resolve_precision
+from recae.training.optimiser import WIDE_ITEMS
 
 Phase = Literal["always", "step", "validation", "evaluation"]
 _PHASES: tuple[Phase, ...] = ("step", "validation", "evaluation")
@@ -20,11 +23,8 @@ _PHASES: tuple[Phase, ...] = ("step", "validation", "evaluation")
 _FLOAT = 4
 _CHECKPOINTS = 3  # two are kept while the next one is written
 _LISTED = 200  # items scored exactly for a list of 100
-_FUSED_BLOCK, _FUSED_ITEMS, _FUSED_STORED = 1 << 20, 1024, 1 << 30  # of `fused_softmax`
-_RECORDED_STORED = 8 << 30  # of `device_path`
 _ALLOCATOR_BYTES = 32 << 20  # glibc keeps freed blocks below this size
 _CUDA_HOST_BYTES = 500_000_000  # what the CUDA libraries take of main memory: a guess
-_FLOAT64_UP_TO = 16_384  # items up to which EASE solves in float64
 
 
 @final
@@ -138,7 +138,8 @@ def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) ->
     weights = _FLOAT * parameters
     on_cuda = resolve_device(config.device).type == "cuda"
     recorded = on_cuda and config.path != "plain" and config.ema_decay is None
-    fast = recorded or config.path == "fast" or (config.path == "auto" and not on_cuda)
+    wide = shape.n_items >= WIDE_ITEMS and not on_cuda
+    fast = recorded or config.path == "fast" or (config.path == "auto" and wide)
     gradients = weights - _FLOAT * tables if fast else weights
     copies = [
         Term("weights", weights, f"{parameters:,} float32 numbers"),
@@ -203,10 +204,9 @@ def _step_terms(
         )
     ]
     if fast:
-        most = _RECORDED_STORED if recorded else _FUSED_STORED
+        most = device_path.STORED_BYTES if recorded else fused_softmax.STORED_BYTES
         stored = min(number * batch * n_items, most)
-        rows = min(n_items, max(_FUSED_BLOCK // batch, 64))
-        blocks = (number * rows + 3 * _FLOAT * min(n_items, _FUSED_ITEMS)) * (width + 8)
+        blocks = fused_softmax.block_bytes(n_items, batch, width, itemsize=number)
         terms.append(Term("batch scores", stored, f"{batch} users x {n_items} items, once"))
         if not recorded:
             terms.append(Term("blocks of the output table", blocks, "padded copies"))
@@ -232,7 +232,9 @@ def _validation_terms(
         return []
     n_items = shape.n_items
     users = min(shape.n_validation, rows_at_once(n_items, Autoencoder.users_per_pass))
-    cells = min(users * n_items, max(MAX_CELLS, 256 * users))
+    on_cuda = resolve_device(config.device).type == "cuda"
+    most = max(DEVICE_CELLS, n_items) if on_cuda else max(MAX_CELLS, 256 * users)
+    cells = min(users * n_items, most)
     wide = 16 * n_items * max(first, last)
     pairs = users * min(n_items, _LISTED)
     gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(GATHERED, pairs * last)
@@ -255,7 +257,7 @@ def _ease(shape: TrainingShape, rows: Term) -> Needs:
     """EASE solves for items, or for users where they are fewer."""
     cells = shape.n_items**2
     unknowns = min(shape.n_items, shape.n_users)
-    number = 8 if unknowns <= _FLOAT64_UP_TO else _FLOAT
+    number = 8 if unknowns <= FLOAT64_UP_TO else _FLOAT
     by_users = shape.n_users < shape.n_items
     item_number = _FLOAT if by_users else number
     size = f"{shape.n_items} x {shape.n_items}"

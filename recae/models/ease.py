@@ -20,7 +20,7 @@ from recae.models.spd import BLOCK, blocks_of, invert_panels, spd_inverse
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
 
-_FLOAT64_UP_TO = 16_384  # unknowns of a float64 solve; above, float32 halves its memory
+FLOAT64_UP_TO = 16_384  # unknowns of a float64 solve; above, float32 halves its memory
 
 
 @final
@@ -121,7 +121,7 @@ class EASE(Recommender):
 def item_weights(x: csr_array, l2: float) -> Float[np.ndarray, "items items"]:
     """Table ``B`` of EASE by inverting ``X'X + l2 I`` (items x items)."""
     n_items = int(x.shape[1])
-    dtype = np.float64 if n_items <= _FLOAT64_UP_TO else np.float32
+    dtype = np.float64 if n_items <= FLOAT64_UP_TO else np.float32
     gram = np.empty((n_items, n_items), dtype=dtype)
     columns = x.T.tocsr()
     for at in blocks_of(n_items):
@@ -142,7 +142,7 @@ def item_weights_dual(
     triangle is held, with its diagonal halved it is ``L``: ``C = M + M'`` for ``M = X' L X``.
     """
     n_users, n_items = x.shape
-    dtype = np.float64 if n_users <= _FLOAT64_UP_TO else np.float32
+    dtype = np.float64 if n_users <= FLOAT64_UP_TO else np.float32
     users = blocks_of(int(n_users), block)
     triangle = [_gram_rows(x, at, l2, dtype) for at in users]
     invert_panels([torch.from_numpy(panel) for panel in triangle])

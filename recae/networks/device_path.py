@@ -16,6 +16,7 @@ from recae.networks.batch import SparseBatch
 from recae.networks.kernels.entries import Entries
 from recae.networks.kernels.moments import ItemTable, Schedule
 
+STORED_BYTES = 8 << 30  # of `e`, from where on it is computed twice instead
 # Columns beside the weights in the copy of the output layer: bias and shift, in two parts each.
 _SPARE = 4
 # Items whose largest logit is the shift, and the sum of `e` above which it is too far away.
@@ -142,7 +143,7 @@ class DevicePath:
         dtype: torch.dtype,
         decay: float,
         deferred: bool,
-        stored_bytes: int = 8 << 30,
+        stored_bytes: int = STORED_BYTES,
     ) -> None:
         n_items, width = weight.shape
         device, tile = weight.device, kernels.tile

@@ -26,6 +26,7 @@ from recae.networks.batch import SparseBatch
 
 Precision = Literal["float32", "bfloat16"]
 
+STORED_BYTES = 1 << 30  # of `e`, from where on it is computed twice instead
 # Bytes of `e` in a block of the forward pass (it should stay in the cache) and least items of one,
 # items in a block of the backward pass, items that are asked for the shift, and spare columns: two
 # for the bias, two for the shift, and four that keep rows aligned.
@@ -74,7 +75,7 @@ class FusedSoftmax:
         self,
         precision: Precision,
         *,
-        stored_bytes: int = 1 << 30,
+        stored_bytes: int = STORED_BYTES,
         updates: RowUpdates | None = None,
     ) -> None:
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -191,7 +192,7 @@ def _forward(
 ) -> _Forward:
     n_items, n_users = len(weight), len(h)
     stored = n_items * n_users * plan.dtype.itemsize <= plan.stored_bytes
-    block = min(n_items, _block_items(plan, n_users))
+    block = min(n_items, _block_items(plan.dtype.itemsize, n_users))
     numbers = n_users * (n_items if stored else max(block, _BLOCK_ITEMS))
     e = _Exponentials(plan.lend(numbers, h.device), n_users, stored)
     shift = _first_shift(plan, h, weight, bias)
@@ -211,8 +212,22 @@ def _forward(
     return _Forward(nll, columns, s, mixed.mul_((x.lengths / s)[:, None]).sub_(own), e)
 
 
-def _block_items(plan: FusedSoftmax, n_users: int) -> int:
-    return max(_BLOCK_BYTES // plan.dtype.itemsize // n_users // 64 * 64, _LEAST_ITEMS)
+def _block_items(itemsize: int, n_users: int) -> int:
+    return max(_BLOCK_BYTES // itemsize // n_users // 64 * 64, _LEAST_ITEMS)
+
+
+def block_bytes(n_items: int, n_users: int, width: int, *, itemsize: int) -> int:
+    """Memory of a step beside `e`: blocks of the table, and sums for the users.
+
+    Parameters
+    ----------
+    n_items, n_users, width
+        Of the table and the batch.
+    itemsize
+        Bytes of an operand of the products.
+    """
+    rows = min(n_items, max(_block_items(itemsize, n_users), _BLOCK_ITEMS))
+    return (width + _SPARE) * (itemsize * (rows + 2 * n_users) + 4 * (rows + n_users))
 
 
 def _first_shift(

@@ -6,6 +6,7 @@ found until the end, when the lists and what is needed to prove them are copied 
 whose list is not proved is left to `propose`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -19,7 +20,8 @@ from recae.ranking.topk import TopK
 # Items chosen beyond `k`, at least, and as a share of it.
 _MARGIN = 16
 _SHARE = 4
-# Entries of item rows gathered at once: 512 MiB of float64.
+# Scores held at once, and entries of item rows gathered at once: 512 MiB each.
+DEVICE_CELLS = 1 << 27
 _GATHERED = 1 << 26
 
 
@@ -43,6 +45,10 @@ class Products:
     bias: Float32[Tensor, " items"]
     error: Float64[Tensor, " users"]
 
+    def of(self, users: slice) -> "Products":
+        """Scores of some histories."""
+        return Products(self.hidden[users], self.weight, self.bias, self.error[users])
+
 
 @torch.no_grad()
 def lists_on_device(
@@ -64,8 +70,19 @@ def lists_on_device(
     allowed
         Items that may be listed; None is all.
     """
+    n_users, n_items = len(products.hidden), len(products.weight)
+    at_once = max(1, DEVICE_CELLS // max(1, n_items))
+    if n_users > at_once:
+        rows, items = hidden_cells
+        parts = []
+        for start in range(0, n_users, at_once):
+            part = slice(start, start + at_once)
+            inside = (rows >= start) & (rows < start + at_once)
+            cells = rows[inside] - start, items[inside]
+            parts.append(lists_on_device(products.of(part), k, cells, allowed))
+        lists, proved = zip(*parts, strict=True)
+        return _joined(lists), np.concatenate(proved)
     device = products.hidden.device
-    n_items = len(products.weight)
     fast = torch.addmm(products.bias, products.hidden.float(), products.weight.T)
     fast[tuple(torch.from_numpy(cells).to(device) for cells in hidden_cells)] = -torch.inf
     if allowed is not None:
@@ -106,6 +123,11 @@ def _keys(items: Int64[Tensor, "users m"], scores: Float32[Tensor, "users m"]) -
     bits = (scores + 0.0).view(torch.int32)  # adding 0 makes -0 and 0 the same
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # in the order of the numbers
     return (~ascending).to(torch.int64) << 32 | items
+
+
+def _joined(lists: Sequence[TopK]) -> TopK:
+    items, scores = zip(*((part.items, part.scores) for part in lists), strict=True)
+    return TopK(np.concatenate(items), np.concatenate(scores))
 
 
 def _filled(

@@ -14,7 +14,7 @@ from recae.training.table_adam import BETAS, EPSILON, TableAdam
 # The encoder table's rows without an entry are put off when a step touches less than this share.
 _FEW = 1 / 8
 # Items from which blocks gain more than their handling costs.
-_WIDE = 10_000
+WIDE_ITEMS = 10_000
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ def resolve_path(
     if path == "auto":
         if device.type == "cuda":
             return "fast" if able and not every_step else "plain"
-        wide = isinstance(output, Tensor) and able and len(output) >= _WIDE
+        wide = isinstance(output, Tensor) and able and len(output) >= WIDE_ITEMS
         return "fast" if wide and device.type == "cpu" else "plain"
     return path
 
