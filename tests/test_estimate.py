@@ -29,6 +29,7 @@ from recae.models.ease import EASEConfig
 from recae.models.mult_vae import MultDAE, MultVAE, MultVAEConfig
 from recae.models.registry import MODELS
 from recae.training.config import TrainingConfig
+from recae.training.optimiser import WIDE_ITEMS
 
 SHAPE = TrainingShape(n_users=1000, n_items=5000, n_interactions=50_000, n_validation=100)
 SMALL = {"hidden": (16,), "latent_dim": 8}
@@ -72,12 +73,15 @@ def test_the_peak_is_what_is_always_held_and_the_largest_phase() -> None:
 
 def test_terms_follow_the_config() -> None:
     weights = 4 * (needs(MultVAEConfig(), SHAPE).parameters or 0)
-    fast = named(needs(MultVAEConfig(), SHAPE).memory)
+    fast = named(needs(MultVAEConfig(path="fast"), SHAPE).memory)
     plain = named(needs(MultVAEConfig(path="plain"), SHAPE).memory)
     assert fast["weights/always"] == weights
     assert fast["Adam moments/always"] == 2 * weights
     assert plain["gradients/always"] == weights > 10 * fast["gradients/always"]
     assert plain["batch scores/step"] == 3 * fast["batch scores/always"] == 3 * 4 * 25 * 5000
+    assert named(needs(MultVAEConfig(), SHAPE).memory) == plain
+    wide = replace(SHAPE, n_items=WIDE_ITEMS)
+    assert needs(MultVAEConfig(), wide) == needs(MultVAEConfig(path="fast"), wide)
     averaged = named(needs(MultVAEConfig(ema_decay=0.9), SHAPE).memory)
     assert averaged["moving average/always"] == averaged["weights aside/validation"] == weights
     unjudged = named(needs(MultVAEConfig(), replace(SHAPE, n_validation=0)).memory)

@@ -80,5 +80,17 @@ def test_scores_that_are_not_finite_are_not_proved() -> None:
     assert not proved.any()
 
 
+def test_lists_do_not_depend_on_how_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, hidden = factors(4)
+    rng = np.random.default_rng(4)
+    cells = np.sort(rng.integers(0, USERS, 90)), rng.integers(0, ITEMS, 90)
+    whole, proved = lists_on_device(products(layer, hidden), 10, cells, None)
+    monkeypatch.setattr("recae.ranking.on_device.DEVICE_CELLS", 5 * ITEMS)
+    parts, proved_parts = lists_on_device(products(layer, hidden), 10, cells, None)
+    assert parts.items.tobytes() == whole.items.tobytes()
+    assert parts.scores.tobytes() == whole.scores.tobytes()
+    assert proved_parts.tolist() == proved.tolist()
+
+
 def _nothing() -> tuple[np.ndarray, np.ndarray]:
     return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)

@@ -62,8 +62,11 @@ class Autoencoder(Recommender):
         self.training_log = ()
 
     @abstractmethod
-    def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> nn.Module:
-        """Network with fresh weights for `n_users` training users (which decide schedules)."""
+    def _build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> nn.Module:
+        """Network for `n_users` training users (which decide schedules), its weights from `rng`.
+
+        Without one they have shapes and no numbers.
+        """
 
     @property
     def n_items(self) -> int:
@@ -192,13 +195,16 @@ class Autoencoder(Recommender):
 
     @classmethod
     def from_arrays(cls: type[A], config: Any, arrays: Mapping[str, np.ndarray]) -> A:
-        """Fitted model with given weights; see `Recommender.from_arrays`."""
+        """Fitted model with given weights; see `Recommender.from_arrays`.
+
+        Arrays in the order of C that may be written are not copied: the model keeps them.
+        """
         model = cls(config)
         if "output.bias" not in arrays:
             raise BundleError("the weights have no array output.bias")
         n_items = len(arrays["output.bias"])
         model.config = _with_widths(config, n_items)
-        network = model._build(n_items, 1, torch.Generator().manual_seed(0))
+        network = model._build(n_items, 1, None)
         expected = {name: tuple(p.shape) for name, p in network.named_parameters()}
         given = {name: a.shape for name, a in arrays.items()}
         if expected != given:
@@ -210,9 +216,8 @@ class Autoencoder(Recommender):
         for name, value in arrays.items():
             if value.dtype != np.float32 or not np.isfinite(value).all():
                 raise BundleError(f"array {name} is not finite float32")
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                parameter.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
+        weights = {name: torch.from_numpy(_writable(value)) for name, value in arrays.items()}
+        network.load_state_dict(weights, assign=True)
         device = resolve_device("auto")  # where it is loaded need not be where it was trained
         model._network = network.to(device).eval()
         model._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
@@ -221,6 +226,12 @@ class Autoencoder(Recommender):
 
 def _batches(histories: Histories) -> list[Histories]:
     return [histories.take(slice(s, s + _ROWS)) for s in range(0, len(histories), _ROWS)]
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """`array` itself where a tensor can share its memory, which may be much; else a copy."""
+    shared = array.flags.c_contiguous and array.flags.writeable
+    return array if shared else np.array(array, order="C")
 
 
 def _with_widths(config: Any, n_items: int) -> Any:

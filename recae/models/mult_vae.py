@@ -182,7 +182,7 @@ class MultDAE(Autoencoder):
     def __init__(self, config: MultDAEConfig | None = None, **options: object) -> None:
         super().__init__(configured(MultDAEConfig, config, options))
 
-    def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultDAENetwork:
+    def _build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultDAENetwork:
         hidden, latent_dim = self.config.widths(n_items)
         return MultDAENetwork(
             n_items,
@@ -215,7 +215,7 @@ class MultVAE(Autoencoder):
     def __init__(self, config: MultVAEConfig | None = None, **options: object) -> None:
         super().__init__(configured(MultVAEConfig, config, options))
 
-    def _build(self, n_items: int, n_users: int, rng: torch.Generator) -> MultVAENetwork:
+    def _build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultVAENetwork:
         hidden, latent_dim = self.config.widths(n_items)
         return MultVAENetwork(
             n_items,

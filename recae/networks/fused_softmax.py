@@ -30,7 +30,7 @@ STORED_BYTES = 1 << 30  # of `e`, from where on it is computed twice instead
 # Bytes of `e` in a block of the forward pass (it should stay in the cache) and least items of one,
 # items in a block of the backward pass, items that are asked for the shift, and spare columns: two
 # for the bias, two for the shift, and four that keep rows aligned.
-_BLOCK_BYTES = 3 << 18
+_BLOCK_BYTES = 1 << 20
 _LEAST_ITEMS = 512
 _BLOCK_ITEMS = 1024
 _SHIFT_ITEMS = 256
@@ -318,15 +318,10 @@ def _backward(
     scaled[width] = scale  # the first spare row, for the gradient of the bias
     scaled = scaled.T.to(plan.dtype, memory_format=torch.contiguous_format)
     block = min(_BLOCK_ITEMS, n_items)
-    entries = _Entries.of(x).blocks(n_items, block, len(dh))
     dw = torch.empty_like(weight) if plan.updates is None else None
     db = torch.empty_like(bias)
     product = torch.empty(block, width + _SPARE, dtype=plan.dtype, device=weight.device)
-    for (e, start, stop), (users, places) in zip(
-        _stored(plan, done, weight, bias, block), entries, strict=True
-    ):
-        flat = e.view(-1)
-        flat[places] = (flat[places].float() - share[users]).to(plan.dtype)
+    for e, start, stop in _less_own(plan, done, weight, bias, x, share, block):
         part = torch.mm(e, scaled, out=product[: stop - start])
         db[start:stop] = part[:, width]
         if dw is not None:
@@ -336,14 +331,33 @@ def _backward(
     return dh, dw, db
 
 
-def _stored(
-    plan: FusedSoftmax, done: _Forward, weight: Tensor, bias: Tensor, block: int
+def _less_own(
+    plan: FusedSoftmax,
+    done: _Forward,
+    weight: Tensor,
+    bias: Tensor,
+    x: SparseBatch,
+    share: Float32[Tensor, " batch"],
+    block: int,
 ) -> Iterator[tuple[Float[Tensor, "rows batch"], int, int]]:
-    """`e` by blocks of items, computed again where it was not kept."""
+    """`e` by blocks of items, less `share` where a user has the item; made again if not kept."""
+    n_items, n_users = len(weight), len(share)
     if done.e.stored:
-        for start in range(0, len(weight), block):
-            stop = min(start + block, len(weight))
+        _subtract(done.e.buffer, x.items * n_users + x.rows(), share[x.rows()])
+        for start in range(0, n_items, block):
+            stop = min(start + block, n_items)
             yield done.e.block(start, stop), start, stop
         return
-    for table, start, stop in _blocks(plan, weight, bias, block):
-        yield torch.mm(table, done.columns, out=done.e.block(start, stop)).exp_(), start, stop
+    entries = _Entries.of(x).blocks(n_items, block, n_users)
+    for (table, start, stop), (users, places) in zip(
+        _blocks(plan, weight, bias, block), entries, strict=True
+    ):
+        e = torch.mm(table, done.columns, out=done.e.block(start, stop)).exp_()
+        _subtract(e.view(-1), places, share[users])
+        yield e, start, stop
+
+
+def _subtract(
+    numbers: Float[Tensor, " n"], places: Int64[Tensor, " nnz"], what: Float32[Tensor, " nnz"]
+) -> None:
+    numbers[places] = (numbers[places].float() - what).to(numbers.dtype)

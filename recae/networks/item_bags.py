@@ -5,18 +5,18 @@ computed as the same weighted sum of rows once the entries are sorted by item. N
 of its own, and no gradient of the whole table exists.
 """
 
-from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from recae.networks.batch import SparseBatch
 from recae.networks.fused_softmax import RowUpdates
 
-_ROWS = 1024
+_ROWS = 2048
 
 
 def item_bags(
@@ -58,7 +58,7 @@ class _ItemBags(torch.autograd.Function):
     ) -> Tensor:
         kept = values.nonzero().squeeze(1)
         items, order = torch.sort(x.items[kept], stable=True)
-        ctx.users = x.rows()[kept][order]
+        ctx.users = x.rows()[kept][order].int()
         ctx.values = values[kept][order]
         ctx.n_items = len(table)
         if touched_only:
@@ -66,7 +66,7 @@ class _ItemBags(torch.autograd.Function):
         else:
             ctx.rows = None
             counts = torch.bincount(items, minlength=len(table))
-        ctx.starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        ctx.starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
         ctx.updates = updates
         if updates is not None and touched_only:
             updates.ready(ctx.rows)
@@ -81,28 +81,21 @@ class _ItemBags(torch.autograd.Function):
         whole = None
         if ctx.updates is None:
             whole = gradient.new_zeros(ctx.n_items, gradient.shape[1])
-        for rows, part in _row_gradients(ctx, gradient):
+        n_rows = len(ctx.starts) - 1
+        edges = [*range(0, n_rows, _ROWS), n_rows]
+        entries = ctx.starts[edges].tolist()
+        for (first, last), (start, stop) in zip(pairwise(edges), pairwise(entries), strict=True):
+            rows = slice(first, last) if ctx.rows is None else ctx.rows[first:last]
+            part = embedding_bag(
+                ctx.users[start:stop],
+                gradient,
+                ctx.starts[first:last] - start,
+                mode="sum",
+                per_sample_weights=ctx.values[start:stop],
+            )
             if whole is None:
                 ctx.updates.add(rows, part)
             else:
                 whole[rows] = part
+            del part  # before the next one is made
         return whole, None, None, None, None
-
-
-def _row_gradients(
-    ctx: Any, gradient: Float32[Tensor, "batch width"]
-) -> Iterator[tuple[slice | Int64[Tensor, " rows"], Float32[Tensor, "rows width"]]]:
-    """Blocks of rows and their gradients."""
-    n_rows = len(ctx.starts) - 1
-    edges = [*range(0, n_rows, _ROWS), n_rows]
-    entries = ctx.starts[edges].tolist()
-    for i in range(len(edges) - 1):
-        first, last = edges[i], edges[i + 1]
-        part = embedding_bag(
-            ctx.users[entries[i] : entries[i + 1]],
-            gradient,
-            ctx.starts[first:last] - entries[i],
-            mode="sum",
-            per_sample_weights=ctx.values[entries[i] : entries[i + 1]],
-        )
-        yield (slice(first, last) if ctx.rows is None else ctx.rows[first:last]), part

@@ -67,15 +67,17 @@ class Tower:
     output: Layer
 
 
-def _linear(n_in: int, n_out: int, rng: torch.Generator) -> nn.Linear:
+def _linear(n_in: int, n_out: int, rng: torch.Generator | None) -> nn.Linear:
     """Xavier-uniform weights, biases from a normal of deviation .001 cut at two deviations."""
+    if rng is None:
+        return nn.Linear(n_in, n_out, device="meta")
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]  # leaves the global generator alone
     nn.init.xavier_uniform_(layer.weight, generator=rng)
     nn.init.trunc_normal_(layer.bias, std=0.001, a=-0.002, b=0.002, generator=rng)
     return layer
 
 
-def _item_table(n_items: int, width: int, rng: torch.Generator) -> nn.Linear:
+def _item_table(n_items: int, width: int, rng: torch.Generator | None) -> nn.Linear:
     """First layer, stored with a row per item: ``weight`` has shape ``(n_items, width)``."""
     layer = _linear(n_items, width, rng)
     layer.weight = nn.Parameter(layer.weight.detach().T.contiguous())
@@ -117,7 +119,7 @@ class _Network(nn.Module):
         *,
         dropout: float,
         weight_decay: float,
-        rng: torch.Generator,
+        rng: torch.Generator | None,
     ) -> None:
         super().__init__()
         self.n_items = n_items
@@ -188,7 +190,7 @@ class MultDAENetwork(_Network):
     weight_decay
         Factor of the squared weights in the loss.
     rng
-        Draws the initial weights.
+        Draws the initial weights; None leaves them to be given (`load_state_dict`, ``assign``).
     """
 
     def __init__(
@@ -199,7 +201,7 @@ class MultDAENetwork(_Network):
         latent_dim: int,
         dropout: float,
         weight_decay: float,
-        rng: torch.Generator,
+        rng: torch.Generator | None,
     ) -> None:
         super().__init__(
             n_items,
@@ -252,7 +254,7 @@ class MultVAENetwork(_Network):
     beta_cap, anneal_steps
         KL schedule, see `annealed_beta`.
     rng
-        Draws the initial weights.
+        Draws the initial weights; None leaves them to be given (`load_state_dict`, ``assign``).
     """
 
     def __init__(
@@ -265,7 +267,7 @@ class MultVAENetwork(_Network):
         weight_decay: float,
         beta_cap: float,
         anneal_steps: int,
-        rng: torch.Generator,
+        rng: torch.Generator | None,
     ) -> None:
         super().__init__(
             n_items,

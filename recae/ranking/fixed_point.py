@@ -58,7 +58,7 @@ def weights_on_grid(
 
 def _row_blocks(table: Tensor) -> tuple[Tensor, ...]:
     """A few million entries at a time, so that a float64 copy stays small."""
-    if table.ndim < 2:
+    if table.ndim < 2 or not table.numel():
         return (table,)
     return torch.split(table, max(1, 4_194_304 // max(1, table[0].numel())))
 
@@ -122,8 +122,14 @@ class SplitTable:
     def __init__(self, table: Float32[Tensor, "items n"]) -> None:
         largest = float(table.abs().max()) if table.numel() else 0.0
         step = 2.0 ** (math.frexp(largest)[1] - WEIGHT_BITS // 2)
-        high = (table / step).round_().mul_(step)
-        self._halves = torch.cat([high, table - high], dim=1)  # the difference is on the grid
+        width = table.shape[1]
+        self._halves = table.new_empty(len(table), 2 * width)
+        start = 0
+        for rows in _row_blocks(table):
+            halves = self._halves[start : start + len(rows)]
+            halves[:, :width] = (rows / step).round_().mul_(step)
+            halves[:, width:] = rows - halves[:, :width]  # on the grid as well
+            start += len(rows)
 
     def __len__(self) -> int:
         return len(self._halves)

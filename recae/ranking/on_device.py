@@ -73,12 +73,12 @@ def lists_on_device(
     n_users, n_items = len(products.hidden), len(products.weight)
     at_once = max(1, DEVICE_CELLS // max(1, n_items))
     if n_users > at_once:
-        rows, items = hidden_cells
+        hidden_rows, hidden_items = hidden_cells
         parts = []
         for start in range(0, n_users, at_once):
             part = slice(start, start + at_once)
-            inside = (rows >= start) & (rows < start + at_once)
-            cells = rows[inside] - start, items[inside]
+            inside = (hidden_rows >= start) & (hidden_rows < start + at_once)
+            cells = hidden_rows[inside] - start, hidden_items[inside]
             parts.append(lists_on_device(products.of(part), k, cells, allowed))
         lists, proved = zip(*parts, strict=True)
         return _joined(lists), np.concatenate(proved)

@@ -66,7 +66,7 @@ class TableAdam:
     ) -> None:
         """Do the update of this step for `rows`, which are ready."""
         step = self.steps + 1
-        size = _ROWS if isinstance(rows, slice) else _CHUNK
+        size = len(gradient) if isinstance(rows, slice) else _CHUNK
         for start in range(0, len(gradient), size):
             # float32 only here: a part of the gradient, in the cache
             part = gradient[start : start + size]
