@@ -85,12 +85,12 @@ def command(
     result = table.to_json() | {"command": made_by, "run": run_summary()}
     if out is not None:
         write_text(out, json.dumps(result, indent=1) + "\n")
-    text = str(table)
+    told: list[object] = [table, table.like_text()]
     if isinstance(table, ComparisonTable):
-        told = (table, table.like_text(), table.differences(), table.parts())
-        text = "\n\n".join(filter(None, map(str, told)))
+        told += [table.differences(), table.parts()]
         if html is not None:
             table.to_html(html, command=made_by)
+    text = "\n\n".join(filter(None, map(str, told)))
     show(result, text, as_json=as_json)
     if require_beat is not None:
         table.require_beat(require_beat)

@@ -159,6 +159,22 @@ class SplitsTable:
             "splits": [table.to_json() for table in self.tables],
         }
 
+    def like_text(self) -> str:
+        """Return means over splits of the other library's figures; empty where none was asked."""
+        like = self.tables[0][self.names()[0]].like
+        if not like:
+            return ""
+        rows = [["metric", *self.names()]]
+        for figure in like[0].figures:
+            found = [
+                np.mean([table[name].like_figures()[figure.name] for table in self.tables])
+                for name in self.names()
+            ]
+            rows.append([figure.name, *(f"{value:.4f}" for value in found)])
+        notes = [f"- {note}" for note in like[0].notes]
+        head = f"as {like[0].name} defines it, means over splits"
+        return "\n".join([head, *aligned(rows), *notes])
+
     def __str__(self) -> str:
         rows = [["model", *self.metrics]]
         for name in self.names():
