@@ -19,7 +19,7 @@ from rates import machine
 from scipy.stats import ttest_rel
 from sizes import METRIC, cell, parts
 
-PRECISIONS = {"ml-1m": ("float32", "bfloat16"), "gowalla": ("bfloat16",)}
+PRECISIONS = {"ml-1m": ("bfloat16",), "gowalla": ("bfloat16",)}
 WIDTHS = {"ml-1m": ((600,), 200), "gowalla": ((200,), 64)}
 OPTIONS: dict[str, dict[str, Any]] = {"ml-1m": {}, "gowalla": {"epochs": 20, "patience": None}}
 
