@@ -2,13 +2,14 @@
 
 For a user with n items, output ``h`` of the last hidden layer and logits ``z = W h + b``::
 
-    e_i = exp(z_i - m)      s = sum_i e_i      nll = n log s - sum of (z_i - m) over the n items
+    e_i = exp(z_i - m)   s = sum_i e_i   nll = n (m + log s) - sum of z_i over the n items
     d nll / d z_i = n / s * (e_i - s / n * [i is one of the n items])
+    d nll / d h   = n / s * sum_i e_i W_i - sum of W_i over the n items
 
-`e` is held once, rounded to the precision of the products; `s` sums the rounded numbers, so each
-user's gradient still sums to zero. The shift `m` cancels: any number near the largest logit does.
-``n / s`` is folded into the small ``h``. All three products then run over blocks ``(items, users)``
-of `e`, and no float32 array of all items exists.
+`e` is held once, rounded to the precision of the products. The shift `m` cancels: any number near
+the largest logit does. A block ``(items, users)`` of `e` meets its rows of `W` while it is in the
+cache: one product gives `s` and the gradient of `h`. The gradient of `W` follows in the backward
+pass, with ``n / s`` folded into the small ``h``. No float32 array of all items exists.
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ Precision = Literal["float32", "bfloat16"]
 STORED_BYTES = 1 << 30  # of `e`, from where on it is computed twice instead
 # Bytes of `e` in a block of the forward pass (it should stay in the cache) and least items of one,
 # items in a block of the backward pass, items that are asked for the shift, and spare columns: two
-# for the bias, two for the shift, and four that keep rows aligned.
+# for the bias, two for the shift, and four, each of a quarter of the items, that add up `e`: their
+# sums are rounded like all products, and four are rounded less.
 _BLOCK_BYTES = 1 << 20
 _LEAST_ITEMS = 512
 _BLOCK_ITEMS = 1024
@@ -266,7 +268,7 @@ def _columns(
 def _blocks(
     plan: FusedSoftmax, weight: Tensor, bias: Tensor, block: int
 ) -> Iterator[tuple[Float[Tensor, "rows columns"], int, int]]:
-    """Blocks of the table in the precision of the products, beside bias (in two parts), 1, 1."""
+    """Blocks of the table in the precision of the products, beside the spare columns."""
     n_items, width = weight.shape
     table = torch.zeros(min(block, n_items), width + _SPARE, dtype=plan.dtype, device=weight.device)
     table[:, width + 2 : width + 4] = 1.0
