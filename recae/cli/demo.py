@@ -62,8 +62,8 @@ def _run(out: Path) -> None:
     with progress.shown():
         table = compare(models, split)
     click.echo("\n" + "\n".join(f"   {line}" for line in str(table).splitlines()) + "\n")
-    best = next(m for m in models if m.name in ("mult-vae", "mult-dae"))
-    save(best, out / "model", data=data, split=split)
+    served = next(m for m in models if m.name in ("mult-vae", "mult-dae"))
+    save(served, out / "model", data=data, split=split)
     bundle = load_bundle(out / "model")
     assert bundle.users is not None
     assert bundle.histories is not None
