@@ -22,6 +22,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The script, in a Python that has none of the packages above."""
     code = (
         f"import runpy, sys; sys.modules |= dict.fromkeys({NOT_THERE}); sys.argv = sys.argv[1:];"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r});"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     # The interpreter would take an hour for what the kernels in torch show as well.
