@@ -15,7 +15,7 @@ RUNS = {
         "Gowalla, all models in one run",
         "The split and users of the table above. EASE and GF-CF have the published options;"
         " item-kNN and ALS those that won 8 trials each on a validation cut of the training part"
-        " (ALS's search is a row above once its seeds are fitted); BPR its defaults, and the"
+        " (both are rows above); BPR its defaults, and the"
         " networks a bounded setting of 40 epochs: those three are not searched.",
     ),
 }
