@@ -96,40 +96,30 @@ def recommend_chunk(
     """
     # A caller's autocast ends here: the bounds are those of the products that are asked for.
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        return _recommend_chunk(scorer, histories, k, hidden, allowed)
-
-
-def _recommend_chunk(
-    scorer: "Scorer",
-    histories: Histories,
-    k: int,
-    hidden: list[csr_array],
-    allowed: Bool[np.ndarray, " items"] | None,
-) -> TopK:
-    masks = [_mask_positions(matrix) for matrix in hidden]
-    products = scorer.products() if isinstance(scorer, DeviceScorer) else None
-    if products is not None:
-        nothing = [np.empty((2, 0), dtype=np.int64)]
-        rows, items = np.concatenate([*nothing, *map(np.stack, masks)], axis=1)
-        lists, proved = lists_on_device(products, k, (rows, items), allowed)
-        if proved.all():
-            return lists
-    if isinstance(scorer, Proposer):
-        proposals = scorer.proposals()
-    else:
-        proposals = Proposals(scorer.blocks(), scorer.error_bound())
-    best = BestLists(len(histories), k)
-    for block, scores in proposals.blocks:
-        _mask_block(scores, block, masks, allowed)
-        groups = Groups.of(scores, k)
-        floor = np.maximum(best.kth(), proposals.certain(groups.kth(k)))
-        for rows, columns in groups.reaching(proposals.needed(floor)):
-            items = columns + block.start
-            exact = scorer.exact(rows, items)
-            if not np.isfinite(exact).all():
-                raise RecaeError("a model gave scores that are not finite")
-            best.add(rows, items, exact)
-    return best.lists()
+        masks = [_mask_positions(matrix) for matrix in hidden]
+        products = scorer.products() if isinstance(scorer, DeviceScorer) else None
+        if products is not None:
+            nothing = [np.empty((2, 0), dtype=np.int64)]
+            rows, items = np.concatenate([*nothing, *map(np.stack, masks)], axis=1)
+            lists, proved = lists_on_device(products, k, (rows, items), allowed)
+            if proved.all():
+                return lists
+        if isinstance(scorer, Proposer):
+            proposals = scorer.proposals()
+        else:
+            proposals = Proposals(scorer.blocks(), scorer.error_bound())
+        best = BestLists(len(histories), k)
+        for block, scores in proposals.blocks:
+            _mask_block(scores, block, masks, allowed)
+            groups = Groups.of(scores, k)
+            floor = np.maximum(best.kth(), proposals.certain(groups.kth(k)))
+            for rows, columns in groups.reaching(proposals.needed(floor)):
+                items = columns + block.start
+                exact = scorer.exact(rows, items)
+                if not np.isfinite(exact).all():
+                    raise RecaeError("a model gave scores that are not finite")
+                best.add(rows, items, exact)
+        return best.lists()
 
 
 def _rounded_down(values: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
