@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
@@ -470,3 +472,11 @@ def test_report_refuses_metrics_it_has_not(world):
         report.interval("recall@5", level=1.5)
     with pytest.raises(ConfigError, match="resamples is 0; at least 1"):
         report.interval("recall@5", resamples=0)
+
+
+def test_evaluating_needs_neither_statistics_nor_pandas():
+    code = "import sys, recae.evaluation; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "recae.evaluation.significance" in loaded
+    assert not {"scipy.stats", "pandas"} & loaded

@@ -1,5 +1,6 @@
 """Metrics against fractions worked out by hand, and the names they go by."""
 
+import tracemalloc
 from fractions import Fraction as F
 from math import log2
 from pathlib import Path
@@ -189,7 +190,7 @@ def test_diversity_by_hand():
         np.float32([[1, 1, 0, 0, 0], [2, 5, 1, 0, 0], [0, 0, 3, 0, 0], [0, 0, 0, 1, 0]])
     )
     lists = np.array([[0, 1, -1], [0, 2, 1], [0, 1, 4], [2, 3, 4], [3, -1, -1], [-1, -1, -1]])
-    found = catalogue.diversity(lists, catalogue.unit_rows(train))
+    found = catalogue.diversity(lists, catalogue.users_of_items(train))
     half = F(1, 2)  # 0 and 2 share one of two users each
     expected = [0.0, float((half + 0 + half) / 3), 2 / 3, 1.0, NAN, NAN]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
@@ -201,7 +202,7 @@ def test_diversity_is_the_mean_over_pairs_whatever_their_order():
     columns = train.toarray().T.astype(np.float64)
     lists = np.array([rng.permutation(25)[:9] for _ in range(150)])
     lists[rng.random(lists.shape) < 0.1] = -1  # wherever the end is, empty places count for nothing
-    found = catalogue.diversity(lists, catalogue.unit_rows(train))
+    found = catalogue.diversity(lists, catalogue.users_of_items(train))
     for row, value in zip(lists, found, strict=True):
         items = [i for i in row if i >= 0]
         distances = []
@@ -212,8 +213,22 @@ def test_diversity_is_the_mean_over_pairs_whatever_their_order():
                     norms = np.sqrt(columns[i].sum() * columns[j].sum())
                     distances.append(1 - both / norms if norms else 1)
         assert value == pytest.approx(np.mean(distances), abs=1e-12)
-    again = catalogue.diversity(lists[:, ::-1], catalogue.unit_rows(train))
+    again = catalogue.diversity(lists[:, ::-1], catalogue.users_of_items(train))
     np.testing.assert_array_equal(found, again)
+
+
+def test_diversity_copies_no_more_of_the_training_part_than_its_lists_need():
+    draw = np.random.default_rng(5)
+    train = csr_array(np.float32(draw.random((4000, 300)) < 0.3))
+    users = catalogue.users_of_items(train)
+    assert users.data.nbytes + users.indices.nbytes == 5 * train.nnz
+    lists = np.array([draw.permutation(300)[:5] for _ in range(40)])
+    catalogue.diversity(lists, users)
+    tracemalloc.start()
+    catalogue.diversity(lists, users)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * train.nnz
 
 
 @pytest.mark.parametrize("name", [n.replace("@K", "@7") for n in ACCEPTED])

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from recae.errors import DataError
 
-_LISTS = 16  # whose item vectors are summed at once
+_LISTS = 4  # whose items' users are counted at once
 
 
 def list_counts(
@@ -119,26 +119,21 @@ def popularity_bias(
     return _mean_of_listed(listed, popularity / usual)
 
 
-def unit_rows(train: csr_array) -> csr_array:
-    """Who touched each item, as rows of length 1, float64, shape ``(items, train users)``.
-
-    The row of an item that nobody touched is empty.
-    """
+def users_of_items(train: csr_array) -> csr_array:
+    """Who touched each item: ones of 8 bits, shape ``(items, train users)``."""
     kind = np.dtype(np.int32 if max(*train.shape, train.nnz) < 2**31 else np.int64)
-    # bytes instead of values, and short indices: the transposed copy is what this costs
+    # bytes instead of values, and short indices: this copy of the training part stays
     parts = (
         np.ones(train.nnz, dtype=np.int8),
         train.indices.astype(kind, copy=False),
         train.indptr.astype(kind, copy=False),
     )
-    rows: csr_array = csr_array(parts, shape=train.shape).T.tocsr()
-    lengths = np.diff(rows.indptr)
-    values = np.repeat(1.0 / np.sqrt(np.maximum(lengths, 1)), lengths)
-    return csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
+    users: csr_array = csr_array(parts, shape=train.shape).T.tocsr()
+    return users
 
 
 def diversity(
-    listed: Int64[np.ndarray, "users k"], rows: csr_array
+    listed: Int64[np.ndarray, "users k"], users: csr_array
 ) -> Float64[np.ndarray, " users"]:
     r"""``diversity@k``: mean distance between two different items of a user's list.
 
@@ -152,8 +147,8 @@ def diversity(
     ----------
     listed
         Item indices, each at most once a row.
-    rows
-        From `unit_rows`.
+    users
+        From `users_of_items`.
 
     Notes
     -----
@@ -171,27 +166,33 @@ def diversity(
     --------
     Items 0 and 1 were touched by the same user, item 2 by another.
 
-    >>> rows = unit_rows(csr_array(np.array([[1.0, 1, 0], [0, 0, 1]])))
-    >>> diversity(np.array([[0, 1], [0, 2], [2, -1]]), rows).tolist()
+    >>> users = users_of_items(csr_array(np.array([[1.0, 1, 0], [0, 0, 1]])))
+    >>> diversity(np.array([[0, 1], [0, 2], [2, -1]]), users).tolist()
     [0.0, 1.0, nan]
     """
-    out = [_distances(listed[s : s + _LISTS], rows) for s in range(0, len(listed), _LISTS)]
+    out = [_distances(listed[s : s + _LISTS], users) for s in range(0, len(listed), _LISTS)]
     return np.concatenate(out) if out else np.empty(0)
 
 
 def _distances(
-    listed: Int64[np.ndarray, "users k"], rows: csr_array
+    listed: Int64[np.ndarray, "users k"], users: csr_array
 ) -> Float64[np.ndarray, " users"]:
     there = listed >= 0
     counts = there.sum(axis=1)
-    indptr = np.concatenate(([0], np.cumsum(counts)))
     # ascending items, so that a sum does not depend on the order of the list
     items = np.concatenate([np.sort(row[kept]) for row, kept in zip(listed, there, strict=True)])
-    lists = csr_array((np.ones(len(items)), items, indptr), shape=(len(listed), rows.shape[0]))
-    together = lists @ rows  # (users, train users)
+    used, places = np.unique(items, return_inverse=True)
+    unit = users[used]  # (used, train users)
+    lengths = np.diff(unit.indptr)
+    unit.data = np.repeat(1.0 / np.sqrt(np.maximum(lengths, 1)), lengths)
+    # indices of the same type: scipy would copy those of all the users to make them alike
+    kind = unit.indices.dtype
+    indptr = np.concatenate(([0], np.cumsum(counts))).astype(kind)
+    shape = (len(listed), len(used))
+    lists = csr_array((np.ones(len(items)), places.astype(kind), indptr), shape=shape)
+    together = lists @ unit  # (users, train users)
     together.data **= 2
-    trained = np.diff(rows.indptr) > 0
-    cosines = together.sum(axis=1) - lists @ trained.astype(np.float64)
+    cosines = together.sum(axis=1) - lists @ (lengths > 0).astype(np.float64)
     pairs = counts * (counts - 1)
     out = np.full(len(listed), np.nan)
     np.divide(cosines, pairs, out=out, where=pairs > 0)

@@ -13,7 +13,7 @@ from recae.data.histories import Histories
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, shown
 from recae.evaluation import segments
-from recae.evaluation.catalogue import list_counts, unit_rows
+from recae.evaluation.catalogue import list_counts, users_of_items
 from recae.evaluation.judge import judge
 from recae.evaluation.names import DEFAULT_METRICS, Metric, parse_metrics
 from recae.evaluation.report import Report, Segment
@@ -121,9 +121,9 @@ class _Found:
     ) -> None:
         n = len(held_out)
         self.popularity = popularity
-        self.rows: csr_array | None = None
+        self.users: csr_array | None = None
         if train is not None and any(m.needs == "train" for m in wanted):
-            self.rows = unit_rows(train)
+            self.users = users_of_items(train)
         self.of_targets = [m for m in wanted if m.about == "targets"]
         self.of_lists = [m for m in wanted if m.about == "lists"]
         self.of_all = [m for m in wanted if m.about == "catalogue"]
@@ -143,7 +143,7 @@ class _Found:
         for m in self.of_targets:
             self.per_user[m.name][rows] = m.of_targets(judged)
         for m in self.of_lists:
-            items = self.rows if m.needs == "train" else self.popularity
+            items = self.users if m.needs == "train" else self.popularity
             assert items is not None  # checked before
             self.per_user[m.name][rows] = m.of_lists(top.items, items)
         for m in self.of_all:

@@ -134,8 +134,8 @@ class Metric:
     ) -> Float64[np.ndarray, " users"]:
         """Value for each user of a batch, NaN where the list is too short for one.
 
-        For metrics about lists. `items` are the training counts, or `catalogue.unit_rows` where
-        the metric needs ``"train"``.
+        For metrics about lists. `items` are the training counts, or `catalogue.users_of_items`
+        where the metric needs ``"train"``.
         """
         return _OF_LISTS[self.family][0](listed[:, : self.k], items)
 

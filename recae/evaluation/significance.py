@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
 
 from recae.errors import ConfigError, DataError
 from recae.evaluation.names import parse_metric
@@ -246,6 +245,8 @@ def _differences(
     rng: int,
 ) -> list[Difference]:
     """Differences of all pairs, not yet corrected."""
+    from scipy import stats  # 45 MB that an evaluation without tests need not have
+
     columns = np.stack(list(values.values()), axis=1)
     drawn = bootstrap_means(columns, resamples=resamples, rng=rng)
     flipped, complete = flipped_means(columns, resamples=flips, rng=rng)
@@ -280,6 +281,8 @@ def _differences(
 
 def _p_t(mean: float, sd: float, n: int) -> float:
     """Two-sided p-value of the paired t-test; 1 where no user differs, 0 where all do alike."""
+    from scipy import stats
+
     if not sd:
         return 0.0 if mean else 1.0
     return float(2 * stats.t.sf(abs(mean) / (sd / np.sqrt(n)), n - 1))
