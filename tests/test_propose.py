@@ -1,5 +1,8 @@
 """Lists do not depend on how they are proposed, and proposals err by no more than they say."""
 
+from itertools import pairwise
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,8 @@ from recae.data.histories import Histories
 from recae.errors import RecaeError
 from recae.models.tower import TowerScorer
 from recae.networks.mult_vae import Layer
-from recae.ranking.fixed_point import SplitTable, exact_row_sums, rows_on_grid, weights_on_grid
+from recae.ranking import fixed_point
+from recae.ranking.fixed_point import exact_row_sums, rows_on_grid, weights_on_grid
 from recae.ranking.propose import recommend_chunk
 from recae.ranking.rounded import RoundedTable
 from recae.ranking.select import Groups
@@ -197,16 +201,19 @@ def test_the_order_of_lists_is_that_of_score_and_index(data):
     assert np.isneginf(found.scores[0]).all()
 
 
-def test_a_split_table_adds_exactly():
+def test_rows_add_exactly_however_many_and_large():
     draw = np.random.default_rng(7)
-    table = weights_on_grid(torch.from_numpy(draw.standard_normal((300, 6))))
-    for lengths in ([3, 0, 250], [20_000, 1]):  # more rows than float32 adds without rounding
-        items = torch.from_numpy(draw.integers(0, 300, sum(lengths)))
-        offsets = torch.tensor(np.cumsum([0, *lengths[:-1]]))
-        expected = exact_row_sums(table, items, offsets)
-        assert torch.equal(SplitTable(table).sums(items, offsets), expected)
-    largest = weights_on_grid(torch.full((1, 2), 1 - 2.0**-22, dtype=torch.float64))
-    items, offsets = torch.zeros(8192, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    assert torch.equal(
-        SplitTable(largest).sums(items, offsets), exact_row_sums(largest, items, offsets)
-    )
+    table = draw.integers(-(2**22) + 1, 2**22, (300, 6))
+    table[:250] = 2**22 - 1 - draw.integers(0, 8, (250, 6))  # whose sums leave float32 at once
+    for lengths in ([3, 0, 250], [0, 20_000, 1, 0], [1] * 7, [0, 0], []):
+        items = draw.integers(0, 300, sum(lengths))
+        ends = np.cumsum([0, *lengths])
+        expected = [table[items[a:b]].sum(axis=0) for a, b in pairwise(ends)]
+        for at_once in (fixed_point._SUMMED, 24):  # all groups together, and four at a time
+            with mock.patch.object(fixed_point, "_SUMMED", at_once):
+                found = exact_row_sums(
+                    torch.from_numpy(table.astype(np.float32)),
+                    torch.from_numpy(items),
+                    torch.from_numpy(ends[:-1]),
+                )
+            assert found.tolist() == [row.tolist() for row in expected]

@@ -23,6 +23,7 @@ _PHASES: tuple[Phase, ...] = ("step", "validation", "evaluation")
 _FLOAT = 4
 _CHECKPOINTS = 3  # two are kept while the next one is written
 _LISTED = 200  # items scored exactly for a list of 100
+_ROUNDED = 2_097_152  # entries that are rounded at once, of a few arrays of float64
 _ALLOCATOR_BYTES = 32 << 20  # glibc keeps freed blocks below this size
 _CUDA_HOST_BYTES = 500_000_000  # what the CUDA libraries take of main memory: a guess
 
@@ -235,15 +236,15 @@ def _validation_terms(
     on_cuda = resolve_device(config.device).type == "cuda"
     most = max(DEVICE_CELLS, n_items) if on_cuda else max(MAX_CELLS, 256 * users)
     cells = min(users * n_items, most)
-    wide = 16 * n_items * max(first, last)
     pairs = users * min(n_items, _LISTED)
     gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(GATHERED, pairs * last)
+    rounding = 32 * min(n_items * max(first, last), _ROUNDED)
     judging: tuple[Phase, ...] = ("validation", "evaluation")
-    # The encoder's table is kept as two, the output layer in 8 bits and float64 as well.
-    ranking = weights + _FLOAT * n_items * first + (1 if gathered else 9) * n_items * last
+    # The output layer is kept in 8 bits and float64 as well.
+    ranking = weights + (1 if gathered else 9) * n_items * last
     terms = [
         *(Term("ranking weights", ranking, "on the grid of exact sums", p) for p in judging),
-        Term("rounding", wide, "a table twice in float64", "validation"),
+        Term("rounding", rounding, "rows of a table in float64", "validation"),
         Term("evaluation: histories", 32 * users * first, "sums of their rows", "evaluation"),
         Term("evaluation: scores", _FLOAT * cells, f"of {users} users", "evaluation"),
         Term("evaluation: lists", 24 * gathered + 200 * pairs, "what may be listed", "evaluation"),

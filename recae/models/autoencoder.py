@@ -75,7 +75,10 @@ class Autoencoder(Recommender):
 
     @property
     def network(self) -> nn.Module:
-        """The trained network."""
+        """The trained network, its wide tables rounded to the grids of `weights_on_grid`.
+
+        Lists are made of these very tables, which must not change: train a copy on, not this one.
+        """
         network: nn.Module = fitted(self._network, self.name)
         return network
 
@@ -131,7 +134,7 @@ class Autoencoder(Recommender):
             network, train.matrix, validate=validate, on_epoch=on_epoch, resume=resume
         )
         network.eval()
-        self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
+        self._tower = _sharing_tables(network)
         return self
 
     @final
@@ -188,7 +191,7 @@ class Autoencoder(Recommender):
 
     @final
     def arrays(self) -> Arrays:
-        """Weights of the network, by parameter name, float32."""
+        """Weights of the network, by parameter name, float32; see `network`."""
         return {
             name: value.detach().cpu().numpy() for name, value in self.network.named_parameters()
         }
@@ -197,7 +200,8 @@ class Autoencoder(Recommender):
     def from_arrays(cls: type[A], config: Any, arrays: Mapping[str, np.ndarray]) -> A:
         """Fitted model with given weights; see `Recommender.from_arrays`.
 
-        Arrays in the order of C that may be written are not copied: the model keeps them.
+        Arrays in the order of C that may be written are not copied: the model keeps them, tables
+        only where they are on their grids, as those of `arrays` are.
         """
         model = cls(config)
         if "output.bias" not in arrays:
@@ -220,8 +224,17 @@ class Autoencoder(Recommender):
         network.load_state_dict(weights, assign=True)
         device = resolve_device("auto")  # where it is loaded need not be where it was trained
         model._network = network.to(device).eval()
-        model._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
+        model._tower = _sharing_tables(network)
         return model
+
+
+def _sharing_tables(network: Any) -> ExactTower:
+    """Tower of `network`, which takes over its wide tables, so that they are held once."""
+    tower = ExactTower(network.tower())
+    for layer, table in ((network.table, tower.table), (network.output, tower.output.weight)):
+        if layer.weight.shape == table.shape:  # a code may be a part of the first
+            layer.weight = nn.Parameter(table)
+    return tower
 
 
 def _batches(histories: Histories) -> list[Histories]:

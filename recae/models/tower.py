@@ -5,15 +5,15 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.networks.batch import SparseBatch
 from recae.networks.mult_vae import Layer, Tower
 from recae.ranking.fixed_point import (
-    SplitTable,
     exact_linear,
+    exact_row_sums,
     float32_error,
     rows_on_grid,
     weights_on_grid,
@@ -35,16 +35,18 @@ class ExactTower:
     Parameters
     ----------
     tower
-        Layers of a network; copied.
+        Layers of a network. The two tables are shared where they lie on their grids, as those of a
+        fitted model do; else the tower has copies.
     """
 
     def __init__(self, tower: Tower) -> None:
-        self._table = SplitTable(weights_on_grid(tower.table))
+        self.table = _shared_on_grid(tower.table)
         self._table_bias = tower.table_bias.float()
         self._table_tanh = tower.table_tanh
         self._encoder = [_gridded(layer) for layer in tower.encoder]
         self._decoder = [_gridded(layer) for layer in tower.decoder]
-        self.output = _gridded(tower.output)
+        output = tower.output
+        self.output = Layer(_shared_on_grid(output.weight), output.bias.float(), output.tanh)
         self._rounded = None
         narrow = self.output.weight.shape[1] <= MAX_WIDTH
         if self.device.type == "cpu" and narrow and multiplies_int8():
@@ -56,17 +58,17 @@ class ExactTower:
     @property
     def n_items(self) -> int:
         """Number of items."""
-        return len(self._table)
+        return len(self.table)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._table.device
+        return self.table.device
 
     @torch.no_grad()
     def encode(self, x: SparseBatch) -> Float64[Tensor, "batch latent"]:
         """Code of each history (the mean, where there is a distribution)."""
-        summed = self._table.sums(x.items, x.offsets)
+        summed = exact_row_sums(self.table, x.items, x.offsets)
         norm = torch.rsqrt(x.lengths.clamp(min=1).to(torch.float64)).unsqueeze(1)
         h = summed * norm + self._table_bias.to(torch.float64)
         if self._table_tanh:
@@ -161,6 +163,13 @@ class TowerScorer:
     def error_bound(self) -> Float64[np.ndarray, " users"]:
         """Bound of the difference between both, see `float32_error`."""
         return float32_error(self._hidden, self._output.weight, self._output.bias).cpu().numpy()
+
+
+def _shared_on_grid(table: Float[Tensor, "items width"]) -> Float32[Tensor, "items width"]:
+    """`table` itself where rounding changes nothing."""
+    rounded = weights_on_grid(table).contiguous()
+    shared = table.is_contiguous() and table.dtype == rounded.dtype and torch.equal(table, rounded)
+    return table if shared else rounded
 
 
 def _gridded(layer: Layer) -> Layer:
