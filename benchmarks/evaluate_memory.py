@@ -5,7 +5,7 @@ Usage: python benchmarks/evaluate_memory.py [--out FILE]
 Data of the shape of ML-20M is made and written by one process; for each model another reads it,
 makes the model (a Mult-DAE and a Mult-VAE of the paper's widths, random weights) and judges its
 lists, by segment too. Its peak is what the system says of that process: interpreter,
-libraries (.37 GB), data and model included.
+libraries (.28 GB), data and model included.
 """
 
 import argparse
