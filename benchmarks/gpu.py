@@ -102,7 +102,7 @@ def waits(bench: Bench, rows: csr_array, batch: int, items: int, width: int) -> 
 
 
 def epochs(bench: Bench) -> dict[str, Any]:
-    """An epoch at ML-20M's shape, by batch size; the plain path beside it."""
+    """An epoch at ML-20M's shape, by batch size."""
     sizes, found = bench.sizes, {}
     rows = synthetic(sizes.users, sizes.items)
     for batch in sizes.batches:

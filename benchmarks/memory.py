@@ -85,7 +85,9 @@ def measure(shape: MatrixShape, folder: Path, threads: int, path: str) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=hardware.processor().cores)
-    parser.add_argument("--paths", default="fast", help="fast, plain, or fast,plain")
+    parser.add_argument(
+        "--paths", default="fast", help="fast, gathered, plain, or several with commas"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/memory.json")
     args = parser.parse_args()
     runs = {}

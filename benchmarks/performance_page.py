@@ -13,6 +13,8 @@ PLOT = "performance.svg"
 NAMES = {
     "recae_fast_bf16": "recae, fast path, bf16",
     "recae_fast_fp32": "recae, fast path, float32",
+    "recae_gathered_bf16": "recae, gathered path, bf16 autocast",
+    "recae_gathered_fp32": "recae, gathered path, float32",
     "recae_plain_bf16": "recae, plain path, bf16 autocast",
     "recae_plain_fp32": "recae, plain path, float32",
     "recae_textbook_bf16": "textbook script, bf16 autocast",
@@ -22,7 +24,13 @@ NAMES = {
     "cornac": "Cornac",
     "implicit": "implicit",
 }
+OURS = {"recae"} | {  # the plain path is there to compare with
+    f"recae_{path}_{name}" for path in ("gathered", "fast") for name in ("bf16", "fp32")
+}
 BESIDES = {
+    "ratio_gathered_bf16_b500": "against the gathered path, bf16 autocast, batch 500",
+    "ratio_gathered_bf16_b2048": "the same, batch 2,048",
+    "ratio_gathered_fp32": "fast path in float32 against the gathered path, batch 500",
     "ratio_textbook_bf16_b500": "against the textbook script, bf16 autocast, batch 500",
     "ratio_textbook_bf16_b2048": "the same, batch 2,048",
     "ratio_textbook_fp32": "fast path in float32 against the textbook script, batch 500",
@@ -340,7 +348,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
             [m - lo for m, lo in zip(middle, low, strict=True)],
             [hi - m for m, hi in zip(middle, high, strict=True)],
         ]
-        ours = [name.startswith("recae") and "textbook" not in name for name, _ in speeds]
+        ours = [name in OURS for name, _ in speeds]
         colours = ["#1f6feb" if our else "#9aa4b2" for our in ours]
         panel.barh([NAMES[name] for name, _ in speeds], middle, color=colours)
         panel.errorbar(middle, range(len(middle)), xerr=whiskers, fmt="none", ecolor="#333")

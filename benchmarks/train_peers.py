@@ -182,14 +182,14 @@ def everything(run: Run) -> dict[str, object]:
         recbole = first["recbole"]
         ours = {
             f"recae_{path}_{name}": run.ours("train", path, precision, "500")
-            for path in ("fast", "plain", "textbook")
+            for path in ("fast", "gathered", "plain", "textbook")
             for name, precision in (("bf16", "bfloat16"), ("fp32", "float32"))
         }
         run.train(recbole, 500, {**ours, "cornac": run.peer("cornac", "500")})
         run.ceilings()
         ours = {
             f"recae_{path}_bf16": run.ours("train", path, "bfloat16", "2048")
-            for path in ("fast", "plain", "textbook")
+            for path in ("fast", "gathered", "plain", "textbook")
         }
         run.train(recbole, 2048, ours)
         run.ceilings()
@@ -250,6 +250,9 @@ def _ratios(found: dict[str, dict[str, dict]]) -> dict[str, dict]:
         "ratio_cornac_b500": ratio(fast, small["cornac"]),
         "ratio_plain_bf16_b500": ratio(fast, small["recae_plain_bf16"]),
         "ratio_plain_bf16_b2048": ratio(large["recae_fast_bf16"], large["recae_plain_bf16"]),
+        "ratio_gathered_bf16_b500": ratio(fast, small["recae_gathered_bf16"]),
+        "ratio_gathered_bf16_b2048": ratio(large["recae_fast_bf16"], large["recae_gathered_bf16"]),
+        "ratio_gathered_fp32": ratio(small["recae_fast_fp32"], small["recae_gathered_fp32"]),
         "ratio_textbook_bf16_b500": ratio(fast, small["recae_textbook_bf16"]),
         "ratio_textbook_bf16_b2048": ratio(large["recae_fast_bf16"], large["recae_textbook_bf16"]),
         "ratio_textbook_fp32": ratio(small["recae_fast_fp32"], small["recae_textbook_fp32"]),

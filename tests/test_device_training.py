@@ -61,7 +61,7 @@ def test_steps_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [record.steps for record in log] == [6, 12, 18, 24]
     assert log[-1].loss < log[0].loss
     assert log[-1].loss == pytest.approx(log[-1].nll + 0.2 * log[-1].kl, rel=1e-5)
-    assert net.fast is None
+    assert net.path is None
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Trainer(config(), directory=tmp_path).fit(parts, rows(), validate=interrupted)
-    assert parts.fast is None
+    assert parts.path is None
     Trainer(config(), directory=tmp_path).fit(fresh, rows(), validate=lambda: 0.0, resume=True)
     assert same(fresh, whole)
     assert not same(fresh, parts)
@@ -87,4 +87,4 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
         DivergedError, match=r"the loss is (nan|inf) in epoch 1, learning rate 1e\+30"
     ):
         Trainer(config(learning_rate=1e30)).fit(net, rows())
-    assert net.fast is None
+    assert net.path is None

@@ -74,12 +74,14 @@ def test_the_peak_is_what_is_always_held_and_the_largest_phase() -> None:
 def test_terms_follow_the_config() -> None:
     weights = 4 * (needs(MultVAEConfig(), SHAPE).parameters or 0)
     fast = named(needs(MultVAEConfig(path="fast"), SHAPE).memory)
+    gathered = named(needs(MultVAEConfig(path="gathered"), SHAPE).memory)
     plain = named(needs(MultVAEConfig(path="plain"), SHAPE).memory)
     assert fast["weights/always"] == weights
     assert fast["Adam moments/always"] == 2 * weights
-    assert plain["gradients/always"] == weights > 10 * fast["gradients/always"]
-    assert plain["batch scores/step"] == 3 * fast["batch scores/always"] == 3 * 4 * 25 * 5000
-    assert named(needs(MultVAEConfig(), SHAPE).memory) == plain
+    assert gathered["gradients/always"] == weights > 10 * fast["gradients/always"]
+    assert gathered["batch scores/step"] == 3 * fast["batch scores/always"] == 3 * 4 * 25 * 5000
+    assert plain["batch scores/step"] == 5 * fast["batch scores/always"]
+    assert named(needs(MultVAEConfig(), SHAPE).memory) == gathered
     wide = replace(SHAPE, n_items=WIDE_ITEMS)
     assert needs(MultVAEConfig(), wide) == needs(MultVAEConfig(path="fast"), wide)
     averaged = named(needs(MultVAEConfig(ema_decay=0.9), SHAPE).memory)

@@ -257,7 +257,7 @@ def trained(path: str, kind: str, *, precision: str = "float32", weight_decay: f
         optimiser.minimise(loss.total)
         losses.append(loss.total.item())
     optimiser.close()
-    assert net.fast is None
+    assert net.path is None
     if path == "fast":
         assert net.table.weight.grad is None  # type: ignore[union-attr]  # a Linear
         assert net.output.weight.grad is None  # type: ignore[union-attr]  # a Linear
@@ -266,13 +266,16 @@ def trained(path: str, kind: str, *, precision: str = "float32", weight_decay: f
 
 @pytest.mark.parametrize("kind", ["vae", "dae"])
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-3])
-@pytest.mark.parametrize("entries", [0.0, 1e9], ids=["touched", "all"])
+@pytest.mark.parametrize(
+    ("path", "entries"),
+    [("fast", 0.0), ("fast", 1e9), ("gathered", 1e9)],
+    ids=["fast, touched rows", "fast, all rows", "gathered"],
+)
 def test_training_steps_equal_the_plain_ones(
-    kind: str, weight_decay: float, entries: float
+    kind: str, weight_decay: float, path: str, entries: float
 ) -> None:
-    options = {"weight_decay": weight_decay, "entries": entries}
-    truth, expected = trained("plain", kind, **options)  # type: ignore[arg-type]
-    found, losses = trained("fast", kind, **options)  # type: ignore[arg-type]
+    truth, expected = trained("plain", kind, weight_decay=weight_decay, entries=entries)
+    found, losses = trained(path, kind, weight_decay=weight_decay, entries=entries)
     # Adam divides by the size of a gradient, so a rounding of a small one grows: 25 steps of .01.
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     for (name, mine), theirs in zip(found.named_parameters(), truth.parameters(), strict=True):
@@ -289,7 +292,7 @@ def test_training_steps_in_bfloat16_follow_the_plain_ones() -> None:
 def test_a_trainer_on_both_paths(ema_decay: float | None) -> None:
     rows = histories(200, 300, seed=7, mean=1.0)  # few enough that rows are put off
     logs = {}
-    for path in ("plain", "fast"):
+    for path in ("plain", "gathered", "fast"):
         config = TrainingConfig(
             epochs=3,
             batch_size=13,
@@ -305,8 +308,9 @@ def test_a_trainer_on_both_paths(ema_decay: float | None) -> None:
 
         log = Trainer(config).fit(net, rows, validate=validate)
         logs[path] = [(r.loss, r.kl, float(r.validation)) for r in log]  # type: ignore[arg-type]
-        assert net.fast is None
+        assert net.path is None
     np.testing.assert_allclose(logs["fast"], logs["plain"], rtol=1e-4)
+    np.testing.assert_allclose(logs["gathered"], logs["plain"], rtol=1e-4)
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
@@ -317,25 +321,25 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
 
     def interrupted() -> float:
         if len(list(tmp_path.glob("epoch-*.json"))) == 2:
-            assert parts.fast.touched_only  # type: ignore[union-attr]  # set by the trainer
+            assert parts.path.touched_only  # type: ignore[union-attr]  # set by the trainer
             raise KeyboardInterrupt
         return 0.0
 
     with pytest.raises(KeyboardInterrupt):
         Trainer(config, directory=tmp_path).fit(parts, rows, validate=interrupted)
-    assert parts.fast is None
+    assert parts.path is None
     Trainer(config, directory=tmp_path).fit(fresh, rows, validate=lambda: 0.0, resume=True)
     for mine, theirs in zip(fresh.parameters(), whole.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize(("n_items", "path"), [(9_999, "plain"), (10_000, "fast")])
+@pytest.mark.parametrize(("n_items", "path"), [(9_999, "gathered"), (10_000, "fast")])
 def test_auto_is_fast_from_ten_thousand_items(n_items: int, path: str) -> None:
     net = network("vae", n_items)
     assert resolve_path("auto", net, torch.device("cpu")) == path
     assert resolve_path("auto", net, torch.device("cuda")) == "fast"
-    assert resolve_path("auto", net, torch.device("cuda"), every_step=True) == "plain"
-    assert resolve_path("auto", net.double(), torch.device("cpu")) == "plain"
+    assert resolve_path("auto", net, torch.device("cuda"), every_step=True) == "gathered"
+    assert resolve_path("auto", net.double(), torch.device("cpu")) == "gathered"
 
 
 def test_same_seed_same_bytes() -> None:
@@ -354,5 +358,5 @@ def test_a_network_without_tables_has_no_fast_path() -> None:
             raise AssertionError
 
     config = TrainingConfig(epochs=1, path="fast", device="cpu")
-    with pytest.raises(ConfigError, match="path is fast; this network has no fast path"):
+    with pytest.raises(ConfigError, match="path is fast; this network has none"):
         Trainer(config).fit(Narrow(), histories(4, 3))

@@ -1,6 +1,6 @@
 """recae, and the textbook script beside it, as contenders of train_peers.py.
 
-    python with_recae.py train DATA fast|plain|textbook float32|bfloat16 BATCH
+    python with_recae.py train DATA fast|gathered|plain|textbook float32|bfloat16 BATCH
     python with_recae.py model DATA
 
 ``train``: `recae.training.Trainer`, all of it, on all users: the epoch's order, the gathering of

@@ -310,7 +310,7 @@ def _smaller(split: Split, config: RunConfig) -> Iterator[tuple[str, Needs]]:
     shape = _shape(split)
     table = f"--set {config.model}"
     if "batch_size" in names:
-        if settings.path == "plain" and resolve_device(settings.device).type == "cpu":
+        if settings.path in ("plain", "gathered") and resolve_device(settings.device).type == "cpu":
             yield f"{table}.path=fast", needs(replace(settings, path="fast"), shape)
         size = planned_batch_size(settings, shape.n_users) // 2
         while size >= 25:

@@ -138,7 +138,7 @@ def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) ->
     parameters = tables + inner + encoder[0] + shape.n_items
     weights = _FLOAT * parameters
     on_cuda = resolve_device(config.device).type == "cuda"
-    recorded = on_cuda and config.path != "plain" and config.ema_decay is None
+    recorded = on_cuda and config.path in ("auto", "fast") and config.ema_decay is None
     wide = shape.n_items >= WIDE_ITEMS and not on_cuda
     fast = recorded or config.path == "fast" or (config.path == "auto" and wide)
     gradients = weights - _FLOAT * tables if fast else weights
@@ -212,8 +212,10 @@ def _step_terms(
         if not recorded:
             terms.append(Term("blocks of the output table", blocks, "padded copies"))
     else:
-        scores = 3 * _FLOAT * batch * n_items
+        dense = config.path == "plain"
+        scores = (5 if dense else 3) * _FLOAT * batch * n_items
         what = f"{batch} users x {n_items} items, with logarithms and gradient"
+        what += ", and dense histories" if dense else ""
         terms.append(Term("batch scores", scores, what, "step"))
         if bfloat16:
             halves = weights // 2 + number * batch * n_items

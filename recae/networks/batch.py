@@ -65,6 +65,12 @@ class SparseBatch:
             self.lengths, output_size=len(self.items)
         )
 
+    def dense(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, "batch items"]:
+        """Rows with all their zeros, `values` at the entries."""
+        rows = values.new_zeros(len(self), self.n_items)
+        rows[self.rows(), self.items] = values
+        return rows
+
     def mean(self, values: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Mean of a number of each row."""
         return values.mean() if self.weights is None else (values * self.weights).sum()

@@ -9,7 +9,7 @@ from torch import Tensor
 from recae.networks.batch import SparseBatch
 from recae.networks.fused_softmax import FusedSoftmax, RowUpdates
 from recae.networks.item_bags import item_bags
-from recae.networks.losses import gaussian_kl
+from recae.networks.losses import sampled_code
 
 
 @runtime_checkable
@@ -75,7 +75,7 @@ class FastPath:
         noise: Float[Tensor, "batch latent"],
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
         """Code ``mu + noise * sigma`` of each history, and its divergence."""
-        return mu + noise * (0.5 * log_var).exp(), gaussian_kl(mu, log_var)
+        return sampled_code(mu, log_var, noise)
 
     def nll(
         self,

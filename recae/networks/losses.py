@@ -63,6 +63,20 @@ def gaussian_kl(
     return 0.5 * (log_var.exp() + mu.square() - 1 - log_var).sum(dim=1)
 
 
+def sampled_code(
+    mu: Float[Tensor, "batch latent"],
+    log_var: Float[Tensor, "batch latent"],
+    noise: Float[Tensor, "batch latent"],
+) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
+    r"""Code ``mu + noise * sigma`` of each history, and its divergence `gaussian_kl`.
+
+    References
+    ----------
+    Kingma & Welling, ICLR 2014, sec. 2.4, the reparameterisation.
+    """
+    return mu + noise * (0.5 * log_var).exp(), gaussian_kl(mu, log_var)
+
+
 def annealed_beta(step: int, *, cap: float, anneal_steps: int) -> float:
     """Weight of the KL term at update `step`, counted from 0: linear, then constant at `cap`.
 

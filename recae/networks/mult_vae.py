@@ -6,7 +6,8 @@ A history ``x`` (binary) is divided by its L2 norm, then dropped out (inverted, 
 restored). Layers are linear with tanh between them; none follows the encoder's last layer in the
 VAE, nor the decoder's last layer. The likelihood is multinomial over all items.
 
-The first layer is a table with a row per item and is only ever gathered; no dense history exists.
+The first layer is a table with a row per item, of which those of a history are gathered: no dense
+history exists, unless `PlainPath` is asked for.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from recae.networks.batch import SparseBatch
 from recae.networks.fast_path import WidePath
-from recae.networks.losses import annealed_beta, gaussian_kl, multinomial_nll, squared_weights
+from recae.networks.losses import annealed_beta, multinomial_nll, sampled_code, squared_weights
 
 
 @final
@@ -105,11 +106,12 @@ class _Network(nn.Module):
 
     Attributes
     ----------
-    fast
-        How to compute the two wide layers of a training step; None is by the plain equations.
+    path
+        How to compute the two wide layers of a training step; None gathers rows of the first, and
+        has autograd do the rest.
     """
 
-    fast: WidePath | None = None
+    path: WidePath | None = None
 
     def __init__(
         self,
@@ -138,8 +140,8 @@ class _Network(nn.Module):
     def _bag(self, x: SparseBatch, keep: Tensor | None) -> Float[Tensor, "batch width"]:
         """First layer: weighted sum of the table rows of each history, plus the bias."""
         values = _dropped(x, keep, self.dropout, self.dtype)
-        if self.fast is not None:
-            return self.fast.bag(self.table.weight, x, values) + self.table.bias
+        if self.path is not None:
+            return self.path.bag(self.table.weight, x, values) + self.table.bias
         summed = nn.functional.embedding_bag(
             x.items, self.table.weight, x.offsets, mode="sum", per_sample_weights=values
         )
@@ -157,9 +159,9 @@ class _Network(nn.Module):
 
     def _nll(self, z: Float[Tensor, "batch latent"], x: SparseBatch) -> Float[Tensor, ""]:
         """Negative log-likelihood of the histories given their codes, averaged."""
-        if self.fast is not None:
+        if self.path is not None:
             output = self.output
-            return x.mean(self.fast.nll(self._hidden(z), output.weight, output.bias, x))
+            return x.mean(self.path.nll(self._hidden(z), output.weight, output.bias, x))
         return x.mean(multinomial_nll(self.decode(z), x))
 
     def _penalty(self) -> Tensor:
@@ -168,7 +170,7 @@ class _Network(nn.Module):
             return self.output.weight.new_zeros(())
         weights = [layer.weight for layer in (*self.encoder, *self.decoder)]
         tables = [self.table.weight, self.output.weight]
-        if self.fast is not None and self.fast.updates:
+        if self.path is not None and self.path.updates:
             tables = [table.detach() for table in tables]  # their updates have this term
         return self.weight_decay * squared_weights([*weights, *tables])
 
@@ -306,10 +308,10 @@ class MultVAENetwork(_Network):
             Standard normal, shape ``(batch, latent)``; the code is ``mu + noise * sigma``.
         """
         mu, log_var = self.encode(x, keep)
-        if self.fast is None:
-            z, divergence = mu + noise * (0.5 * log_var).exp(), gaussian_kl(mu, log_var)
+        if self.path is None:
+            z, divergence = sampled_code(mu, log_var, noise)
         else:
-            z, divergence = self.fast.code(mu, log_var, noise)
+            z, divergence = self.path.code(mu, log_var, noise)
         nll = self._nll(z, x)
         kl = x.mean(divergence)
         return Loss(nll + beta * kl + self._penalty(), nll, kl)

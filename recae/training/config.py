@@ -6,6 +6,7 @@ from typing import Literal
 from recae.errors import ConfigError
 
 Auto = Literal["auto"]
+StepPath = Literal["plain", "gathered", "fast"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +35,10 @@ class TrainingConfig:
         ``"float32"``, or ``"bfloat16"`` products under autocast. ``"auto"``: float32 on the CPU,
         bfloat16 on a CUDA device that has it.
     path
-        ``"plain"``: the equations as written. ``"fast"``: the same numbers with the wide layers
-        and their updates by blocks. ``"auto"``: fast on the CPU from 10,000 items, and on a
-        CUDA device unless `ema_decay` is set.
+        ``"plain"``: textbook PyTorch, dense histories and all, to compare with. ``"gathered"``:
+        the same equations over the items that histories hold. ``"fast"``: the same numbers with
+        the wide layers and their updates by blocks. ``"auto"``: fast on the CPU from 10,000
+        items, and on a CUDA device unless `ema_decay` is set; else gathered.
     rng
         Seed of everything that is drawn.
     """
@@ -49,7 +51,7 @@ class TrainingConfig:
     validation_metric: str = "ndcg@100"
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    path: Literal["auto", "plain", "fast"] = "auto"
+    path: StepPath | Auto = "auto"
     rng: int = 42
 
     def __post_init__(self) -> None:

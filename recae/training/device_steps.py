@@ -39,7 +39,7 @@ class DeviceSteps:
     Parameters
     ----------
     network
-        Mult-DAE or Mult-VAE, on its device; changed in place. `close` leaves it on the plain path.
+        Mult-DAE or Mult-VAE, on its device; changed in place, `close` unsets its path.
     rows
         Training histories, none empty.
     batch_size, n_epochs, learning_rate, precision, seed
@@ -100,7 +100,7 @@ class DeviceSteps:
             decay=decay,
             deferred=deferred,
         )
-        network.fast = self._path
+        network.path = self._path
         self._tables = {
             "table.weight": self._path.table,
             "output.weight": self._path.output,
@@ -133,10 +133,10 @@ class DeviceSteps:
         self._path.settle()
 
     def close(self) -> None:
-        """Settle, and leave the network on the plain path."""
+        """Settle, and leave the network without a path."""
         self.settle()
         self._graph.forget()
-        self._network.fast = None
+        self._network.path = None
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step counts of a settled network, as ``key/parameter``."""

@@ -1,4 +1,4 @@
-"""`Optimiser`: Adam on all parameters of a network, by the plain or the fast path."""
+"""`Optimiser`: Adam on all parameters of a network, by one of the paths of a step."""
 
 from collections.abc import Mapping
 from typing import Literal, Protocol, final, runtime_checkable
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from recae.errors import ConfigError
 from recae.networks.fast_path import FastPath, WidePath
 from recae.networks.fused_softmax import FusedSoftmax
+from recae.networks.plain_path import PlainPath
+from recae.training.config import Auto, StepPath
 from recae.training.table_adam import BETAS, EPSILON, TableAdam
 
 # The encoder table's rows without an entry are put off when a step touches less than this share.
@@ -21,39 +23,41 @@ WIDE_ITEMS = 10_000
 class WideNetwork(Protocol):
     """A network between two tables with a row for each item, which can go by the fast path."""
 
-    fast: WidePath | None
+    path: WidePath | None
     table: nn.Module
     output: nn.Module
     weight_decay: float
 
 
 def resolve_path(
-    path: Literal["auto", "plain", "fast"],
+    path: StepPath | Auto,
     network: nn.Module,
     device: torch.device,
     *,
     every_step: bool = False,
-) -> Literal["plain", "fast"]:
-    """Path to train `network` by; ``"auto"`` is the fast one where it is known to be faster.
+) -> StepPath:
+    """Path to train `network` by; ``"auto"`` is the one that is known to be the fastest.
 
-    That is from 10,000 items on the CPU; on a CUDA device at any size, as there the plain path
-    waits for the host at each step, unless the weights are read at `every_step`.
+    That is the fast one from 10,000 items on the CPU; on a CUDA device at any size, as there the
+    others wait for the host at each step, unless the weights are read at `every_step`.
 
     Raises
     ------
     ConfigError
-        If the fast path was asked for and the network has none.
+        If the network lacks the path that was asked for.
     """
     output = network.output.weight if isinstance(network, WideNetwork) else None
     able = isinstance(output, Tensor) and output.dtype == torch.float32
-    if path == "fast" and not able:
-        raise ConfigError("path is fast; this network has no fast path, auto or plain is accepted")
-    if path == "auto":
-        if device.type == "cuda":
-            return "fast" if able and not every_step else "plain"
-        wide = isinstance(output, Tensor) and able and len(output) >= WIDE_ITEMS
-        return "fast" if wide and device.type == "cpu" else "plain"
-    return path
+    if (path == "fast" and not able) or (path == "gathered" and output is None):
+        raise ConfigError(f"path is {path}; this network has none, auto or plain is accepted")
+    if path != "auto":
+        return path
+    if not isinstance(output, Tensor):
+        return "plain"
+    if device.type == "cuda":
+        return "fast" if able and not every_step else "gathered"
+    wide = able and len(output) >= WIDE_ITEMS
+    return "fast" if wide and device.type == "cpu" else "gathered"
 
 
 @final
@@ -63,9 +67,11 @@ class Optimiser:
     Parameters
     ----------
     network
-        Its parameters are changed in place. On the fast path `fast` is set: `close` unsets it.
+        Its parameters are changed in place. Its `path` is set where needed; `close` unsets it.
     path
-        ``"fast"``: the two tables are updated block by block during the backward pass.
+        ``"plain"``: dense histories, Adam as PyTorch has it by default. ``"gathered"``: all
+        parameters in one kernel. ``"fast"``: moreover the two tables are updated block by block
+        during the backward pass.
     learning_rate
         Of Adam.
     precision
@@ -80,7 +86,7 @@ class Optimiser:
         self,
         network: nn.Module,
         *,
-        path: Literal["plain", "fast"],
+        path: StepPath,
         learning_rate: float,
         precision: Literal["float32", "bfloat16"],
         entries: float,
@@ -89,6 +95,8 @@ class Optimiser:
         self._network = network
         self._parameters = dict(network.named_parameters())
         self._tables: dict[str, TableAdam] = {}
+        if path == "plain" and isinstance(network, WideNetwork):
+            network.path = PlainPath()
         if path == "fast":
             assert isinstance(network, WideNetwork)
             decay = 2 * network.weight_decay  # its loss has the squares; their gradient has a 2
@@ -97,7 +105,7 @@ class Optimiser:
                     self._parameters[name], learning_rate=learning_rate, weight_decay=decay
                 )
             n_items = len(self._parameters["output.weight"])
-            network.fast = FastPath(
+            network.path = FastPath(
                 softmax=FusedSoftmax(precision, updates=self._tables["output.weight"]),
                 table=self._tables["table.weight"],
                 touched_only=not every_step and decay == 0 and entries < _FEW * n_items,
@@ -108,7 +116,7 @@ class Optimiser:
             lr=learning_rate,
             betas=BETAS,
             eps=EPSILON,
-            fused=True,
+            fused=path != "plain",
         )
 
     def minimise(self, loss: Tensor) -> None:
@@ -125,10 +133,10 @@ class Optimiser:
             table.settle()
 
     def close(self) -> None:
-        """Settle, and leave the network on the plain path."""
+        """Settle, and leave the network as it was."""
         self.settle()
-        if self._tables:
-            self._network.fast = None  # type: ignore[assignment]  # a WideNetwork
+        if isinstance(self._network, WideNetwork):
+            self._network.path = None
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step counts of a settled network, as ``key/parameter``."""

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
@@ -181,9 +182,10 @@ class _Run:
         self.batch_size = planned_batch_size(config, n_users)
         self.steps_per_epoch = steps_per_epoch(config, n_users)
         self.n_epochs = planned_epochs(config, n_users)
-        self.parameters = dict(network.named_parameters())
         averaged = config.ema_decay is not None
         path = resolve_path(config.path, network, device, every_step=averaged)
+        self.heap = nullcontext if path == "plain" else steady_heap  # plain is PyTorch alone
+        self.parameters = dict(network.named_parameters())
         self.optimiser: Optimiser | DeviceSteps
         if recorded(path, device, averaged=averaged):
             self.optimiser = DeviceSteps(
@@ -218,7 +220,7 @@ class _Run:
     ) -> tuple[EpochRecord, ...]:
         try:
             while len(self.log) < self.n_epochs and not self._out_of_patience():
-                with steady_heap():
+                with self.heap():
                     self._epoch(validate)
                 if save is not None:
                     save()

@@ -101,7 +101,7 @@ def test_padded_steps_equal_the_plain_ones(kind: str, decay: float, blocks: int)
     for epoch in range(3):
         np.testing.assert_allclose(steps.epoch(epoch).numpy(), expected[epoch], rtol=1e-10)
     steps.close()
-    assert net.fast is None
+    assert net.path is None
     for (name, mine), true in zip(net.named_parameters(), truth.parameters(), strict=True):
         assert distance(mine, true) < 1e-10, name
 
