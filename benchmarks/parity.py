@@ -62,9 +62,10 @@ def main() -> None:
                     asked = options | OPTIONS[name] | {"path": path, "precision": precision}
                     there.append(cell("mult-vae", WIDTHS[name], data, seed, asked))
                     print(name, precision, path, seed, there[-1], flush=True)
-                setting["paired"] = paired(runs)
+                if len(runs["plain"]) == len(runs["fast"]):
+                    setting["paired"] = paired(runs)
                 args.out.write_text(json.dumps(result, indent=1) + "\n")
-            print(name, precision, json.dumps(setting["paired"]), flush=True)
+            print(name, precision, json.dumps(setting.get("paired")), flush=True)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,8 @@ def block_bytes(n_items: int, n_users: int, width: int, *, itemsize: int) -> int
         Bytes of an operand of the products.
     """
     rows = min(n_items, max(_block_items(itemsize, n_users), _BLOCK_ITEMS))
-    return (width + _SPARE) * (itemsize * (rows + 2 * n_users) + 4 * (rows + n_users))
+    users = _halves() * n_users
+    return (width + _SPARE) * (itemsize * (rows + n_users + users) + 4 * (rows + users))
 
 
 def _first_shift(
@@ -293,14 +294,26 @@ def _sums(
     e: _Exponentials,
     block: int,
 ) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, "batch width"]]:
-    """Sum of `e` of each user, and of `e` times the rows of the table, block by block."""
+    """Sum of `e` of each user, and of `e` times the rows of the table, block by block.
+
+    The second product is one of halves, added up at the end. Of two threads each then works on the
+    rows that it has just written, which need not travel from one core to the other.
+    """
     n_users, width = columns.shape[1], weight.shape[1]
-    product = torch.empty(n_users, width + _SPARE, dtype=plan.dtype, device=weight.device)
-    sums = torch.zeros(n_users, width + _SPARE, device=weight.device)
+    shape = (_halves(), n_users, width + _SPARE)
+    product = torch.empty(shape, dtype=plan.dtype, device=weight.device)
+    sums = torch.zeros(shape, device=weight.device)
     for table, start, stop in _blocks(plan, weight, bias, block):
         part = torch.mm(table, columns, out=e.block(start, stop)).exp_()
-        sums += torch.mm(part.T, table, out=product)
-    return sums[:, width + 4 :].sum(1), sums[:, :width]
+        n = len(sums) if len(part) % len(sums) == 0 else 1
+        halves = part.view(n, -1, n_users), table.view(n, -1, width + _SPARE)
+        sums[:n] += torch.bmm(halves[0].transpose(1, 2), halves[1], out=product[:n])
+    total = sums[0].add_(sums[1]) if len(sums) == 2 else sums[0]
+    return total[:, width + 4 :].sum(1), total[:, :width]
+
+
+def _halves() -> int:
+    return min(2, torch.get_num_threads())
 
 
 def _backward(
