@@ -33,10 +33,12 @@ STORED_BYTES = 1 << 30  # of `e`, from where on it is computed twice instead
 # for the bias, two for the shift, and four, each of a quarter of the items, that add up `e`: their
 # sums are rounded like all products, and four are rounded less.
 _BLOCK_BYTES = 1 << 20
-_LEAST_ITEMS = 512
+_LEAST_ITEMS = 1024
 _BLOCK_ITEMS = 1024
 _SHIFT_ITEMS = 256
 _SPARE = 8
+# Users up to whom products are made by halves; of more, adding these up costs more than is gained.
+_HALVED_USERS = 1024
 # Above this sum some logit is far above the shift, where bfloat16 is coarse: take a better shift.
 _LARGE_SUM = 1e9
 
@@ -229,7 +231,7 @@ def block_bytes(n_items: int, n_users: int, width: int, *, itemsize: int) -> int
         Bytes of an operand of the products.
     """
     rows = min(n_items, max(_block_items(itemsize, n_users), _BLOCK_ITEMS))
-    users = _halves() * n_users
+    users = _halves(n_users) * n_users
     return (width + _SPARE) * (itemsize * (rows + n_users + users) + 4 * (rows + users))
 
 
@@ -296,11 +298,11 @@ def _sums(
 ) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, "batch width"]]:
     """Sum of `e` of each user, and of `e` times the rows of the table, block by block.
 
-    The second product is one of halves, added up at the end. Of two threads each then works on the
-    rows that it has just written, which need not travel from one core to the other.
+    The second product of few users is one of halves, added up at the end. Of two threads each then
+    works on the rows that it has just written, which need not travel from one core to the other.
     """
     n_users, width = columns.shape[1], weight.shape[1]
-    shape = (_halves(), n_users, width + _SPARE)
+    shape = (_halves(n_users), n_users, width + _SPARE)
     product = torch.empty(shape, dtype=plan.dtype, device=weight.device)
     sums = torch.zeros(shape, device=weight.device)
     for table, start, stop in _blocks(plan, weight, bias, block):
@@ -312,8 +314,8 @@ def _sums(
     return total[:, width + 4 :].sum(1), total[:, :width]
 
 
-def _halves() -> int:
-    return min(2, torch.get_num_threads())
+def _halves(n_users: int) -> int:
+    return min(2, torch.get_num_threads()) if n_users <= _HALVED_USERS else 1
 
 
 def _backward(
