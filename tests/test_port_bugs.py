@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from recae.models import autoencoder, tower
-from recae.networks import mult_vae
+from recae.networks import losses, mult_vae
 from recae.networks.batch import SparseBatch
 from recae.training.rows import DeviceRows
 from tests.reference import checks
@@ -100,8 +100,8 @@ def _scaled_noise(patch: Patch) -> None:
 
 @bug("kl is a mean over dimensions", "vae loss", "vae drawn loss", "vae training")
 def _mean_kl(patch: Patch) -> None:
-    original = mult_vae.gaussian_kl
-    patch.setattr(mult_vae, "gaussian_kl", lambda mu, v: original(mu, v) / mu.shape[1])
+    original = losses.gaussian_kl
+    patch.setattr(losses, "gaussian_kl", lambda mu, v: original(mu, v) / mu.shape[1])
 
 
 # 3. No normalisation of the history (cornac).
