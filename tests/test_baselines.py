@@ -1,5 +1,6 @@
 """Baselines against `implicit` itself, and against their equations in plain loops."""
 
+import math
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array, csr_matrix
+from scipy.special import expit
 
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
@@ -22,6 +24,7 @@ from recae.models.factors import factor_scorer
 from recae.models.gf_cf import GFCF
 from recae.models.implicit_fit import one_blas_thread
 from recae.models.item_knn import ItemKNN
+from recae.models.pairwise import N_DRAWS, even_draws, pairwise_users
 from recae.models.random_lists import Random, RandomConfig
 from recae.models.sparse_items import columns_on_grid
 from recae.ranking.fixed_point import weights_on_grid
@@ -220,10 +223,10 @@ def test_one_blas_thread_restores_the_limit():
 
 @pytest.fixture(scope="module")
 def bpr(train):
-    return BPR(factors=6, iterations=20, learning_rate=0.05, ridge=2.0, rng=3).fit(train)
+    return BPR(factors=6, iterations=20, learning_rate=0.05, rng=3).fit(train)
 
 
-def test_bpr_is_the_fit_of_implicit_bias_and_length_included(train, bpr):
+def test_bpr_is_the_fit_of_implicit_bias_included(train, bpr):
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
     c = bpr.config
@@ -241,28 +244,70 @@ def test_bpr_is_the_fit_of_implicit_bias_and_length_included(train, bpr):
     np.testing.assert_allclose(arrays["item_factors"], theirs.item_factors[:, :-1], atol=grid)
     assert (arrays["item_bias"] == theirs.item_factors[:, -1]).all()
     assert (theirs.user_factors[:, -1] == 1).all()
-    lengths = np.linalg.norm(theirs.user_factors[:, :-1], axis=1)
-    assert arrays["user_length"][0] == pytest.approx(lengths.mean(), rel=1e-6)
+    assert (arrays["counts"] == train.matrix.toarray().sum(axis=0)).all()
 
 
-def test_bpr_folds_in_by_ridge_and_stretches(train, bpr):
+def test_bpr_users_minimise_the_stated_loss(train, bpr):
+    """Loss and slope in plain loops over pairs; the slope is 0, and a step aside costs."""
     arrays = bpr.arrays()
-    factors, length = arrays["item_factors"].astype(np.float64), float(arrays["user_length"][0])
-    scores = bpr.score(train.histories())
-    for user, row in enumerate(train.matrix.toarray()):
-        y = factors[row > 0]
-        w = np.linalg.solve(y.T @ y + 2.0 * np.eye(6), y.sum(axis=0))
-        expected = factors @ (w * length / np.linalg.norm(w)) + arrays["item_bias"]
-        np.testing.assert_allclose(scores[user], expected, rtol=1e-4, atol=1e-5)
+    y, b = arrays["item_factors"].astype(np.float64), arrays["item_bias"].astype(np.float64)
+    disliked = even_draws(arrays["counts"].astype(np.float64), N_DRAWS)
+    found = bpr.user_factors(train.histories())
+    for user, row in enumerate(train.matrix.toarray()[:10]):
+        pairs = [(i, j) for i in np.flatnonzero(row) for j in disliked if not row[j]]
+
+        def loss(w, pairs=pairs):
+            margins = [w @ (y[i] - y[j]) + b[i] - b[j] for i, j in pairs]
+            fit = np.mean([math.log1p(math.exp(-m)) for m in margins])
+            return fit + bpr.config.ridge / 2 * w @ w
+
+        w = found[user]
+        assert np.abs(w).max() > 0.1
+        slope = bpr.config.ridge * w
+        for i, j in pairs:
+            lost = 1 / (1 + math.exp(w @ (y[i] - y[j]) + b[i] - b[j]))
+            slope -= lost * (y[i] - y[j]) / len(pairs)
+        assert np.abs(slope).max() < 1e-8
+        draw = np.random.default_rng(user)
+        assert loss(w) < min(loss(w + 0.01 * draw.standard_normal(6)) for _ in range(3))
 
 
-def test_bpr_knows_of_a_stranger_without_history_the_biases_alone(bpr):
+def test_pairwise_users_halves_steps_that_lead_uphill():
+    """Vectors so long that Newton's first step is far too wide."""
+    items = (300 * np.random.default_rng(2).standard_normal((30, 5))).astype(np.float32)
+    bias = np.linspace(-40, 40, 30, dtype=np.float32)
+    row = csr_array(np.eye(1, 30, 4) + np.eye(1, 30, 7))
+    w = pairwise_users(row, items, bias, np.arange(30), ridge=0.01)[0]
+    y, b = items.astype(np.float64), bias.astype(np.float64)
+    slope, others = 0.01 * w, [j for j in range(30) if j not in (4, 7)]
+    for i in (4, 7):
+        for j in others:
+            margin = w @ (y[i] - y[j]) + b[i] - b[j]
+            slope = slope - expit(-margin) * (y[i] - y[j]) / (2 * len(others))
+    assert np.abs(slope).max() < 1e-6  # of differences as long as 2000
+
+
+def test_pairwise_users_of_nothing_and_of_everything_are_0():
+    items = np.ones((3, 2), dtype=np.float32)
+    x = csr_array(np.array([[0, 0, 0], [1, 1, 1]]))
+    found = pairwise_users(x, items, np.zeros(3, np.float32), np.arange(3), ridge=0.1)
+    assert (found == 0).all()
+
+
+def test_even_draws_follow_the_weights():
+    drawn = even_draws(np.array([1.0, 0.0, 2.0, 5.0]), 16)
+    assert np.bincount(drawn).tolist() == [2, 0, 4, 10]
+
+
+def test_bpr_knows_of_a_stranger_without_history_what_all_have_in_common(bpr):
     scores = bpr.score(Histories.from_lists([[]], n_items=40))
-    assert (scores[0] == bpr.arrays()["item_bias"]).all()
+    arrays = bpr.arrays()
+    expected = arrays["item_bias"] + bpr.config.popularity * np.log1p(arrays["counts"])
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
 
 
 def test_bpr_says_how_it_folds_in():
-    assert "ridge" in BPR.note
+    assert "minimises the loss" in BPR.note
 
 
 def test_bpr_that_diverges_says_so(train):
@@ -270,9 +315,10 @@ def test_bpr_that_diverges_says_so(train):
         BPR(learning_rate=1e30, iterations=3).fit(train)
 
 
-def test_bpr_refuses_a_negative_length(bpr):
-    with pytest.raises(BundleError, match="user_length holds -1"):
-        BPR.from_arrays(bpr.config, {**bpr.arrays(), "user_length": np.float32([-1])})
+def test_bpr_refuses_counts_that_are_none(bpr):
+    for counts in (np.zeros(40, np.int64), -np.ones(40, np.int64)):
+        with pytest.raises(BundleError, match="counts holds a number below 0"):
+            BPR.from_arrays(bpr.config, {**bpr.arrays(), "counts": counts})
 
 
 # ---- random
@@ -435,6 +481,7 @@ def test_no_interactions_are_refused(kind):
         (BPR, {"learning_rate": 0.0}, "learning_rate is 0.0"),
         (BPR, {"ridge": 0.0}, "ridge is 0.0"),
         (BPR, {"regularization": -1.0}, "regularization is -1.0"),
+        (BPR, {"popularity": -0.1}, "popularity is -0.1; 0 to 1"),
         (BPR, {"rng": -1}, "rng is -1"),
         (Random, {"rng": 2**63}, "rng is 9223372036854775808; 0 to"),
         (GFCF, {"n_vectors": 0}, "n_vectors is 0"),

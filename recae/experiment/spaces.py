@@ -120,18 +120,20 @@ SPACES: Mapping[str, Space] = MappingProxyType(
         ),
         "bpr": Space(
             {
-                "factors": Range(16, 256, log=True),
-                "learning_rate": Range(1e-3, 0.2, log=True),
-                "regularization": Range(1e-4, 0.1, log=True),
-                "iterations": Range(20, 200, log=True),
-                "ridge": Range(0.1, 100.0, log=True),
+                "factors": Range(32, 256, log=True),
+                "learning_rate": Range(0.005, 0.2, log=True),
+                "regularization": Range(0.001, 0.05, log=True),
+                "iterations": Range(40, 200, log=True),
+                "ridge": Range(0.003, 0.1, log=True),
+                "popularity": Range(0.25, 1.0),
             },
             {
                 "factors": 64,
-                "learning_rate": 0.01,
+                "learning_rate": 0.05,
                 "regularization": 0.01,
                 "iterations": 100,
-                "ridge": 10.0,
+                "ridge": 0.02,
+                "popularity": 0.75,
             },
         ),
         "gf-cf": Space(
