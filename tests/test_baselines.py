@@ -242,15 +242,18 @@ def test_bpr_is_the_fit_of_implicit_bias_included(train, bpr):
     arrays = bpr.arrays()
     grid = 2.0**-21 * np.abs(theirs.item_factors[:, :-1]).max()
     np.testing.assert_allclose(arrays["item_factors"], theirs.item_factors[:, :-1], atol=grid)
-    assert (arrays["item_bias"] == theirs.item_factors[:, -1]).all()
+    counts = train.matrix.toarray().sum(axis=0)
+    popular = c.popularity * np.log(1 + counts)
+    np.testing.assert_allclose(arrays["item_bias"], theirs.item_factors[:, -1] + popular, rtol=1e-5)
     assert (theirs.user_factors[:, -1] == 1).all()
-    assert (arrays["counts"] == train.matrix.toarray().sum(axis=0)).all()
+    assert (arrays["counts"] == counts).all()
 
 
 def test_bpr_users_minimise_the_stated_loss(train, bpr):
     """Loss and slope in plain loops over pairs; the slope is 0, and a step aside costs."""
     arrays = bpr.arrays()
     y, b = arrays["item_factors"].astype(np.float64), arrays["item_bias"].astype(np.float64)
+    b -= bpr.config.popularity * np.log1p(arrays["counts"])  # without what was not learnt
     disliked = even_draws(arrays["counts"].astype(np.float64), N_DRAWS)
     found = bpr.user_factors(train.histories())
     for user, row in enumerate(train.matrix.toarray()[:10]):
@@ -267,7 +270,7 @@ def test_bpr_users_minimise_the_stated_loss(train, bpr):
         for i, j in pairs:
             lost = 1 / (1 + math.exp(w @ (y[i] - y[j]) + b[i] - b[j]))
             slope -= lost * (y[i] - y[j]) / len(pairs)
-        assert np.abs(slope).max() < 1e-8
+        assert np.abs(slope).max() < 1e-6
         draw = np.random.default_rng(user)
         assert loss(w) < min(loss(w + 0.01 * draw.standard_normal(6)) for _ in range(3))
 
@@ -299,11 +302,9 @@ def test_even_draws_follow_the_weights():
     assert np.bincount(drawn).tolist() == [2, 0, 4, 10]
 
 
-def test_bpr_knows_of_a_stranger_without_history_what_all_have_in_common(bpr):
+def test_bpr_knows_of_a_stranger_without_history_the_biases_alone(bpr):
     scores = bpr.score(Histories.from_lists([[]], n_items=40))
-    arrays = bpr.arrays()
-    expected = arrays["item_bias"] + bpr.config.popularity * np.log1p(arrays["counts"])
-    np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
+    assert (scores[0] == bpr.arrays()["item_bias"]).all()
 
 
 def test_bpr_says_how_it_folds_in():

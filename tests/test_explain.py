@@ -82,7 +82,7 @@ def test_without_the_first_reason_the_score_is_lower_by_exactly_its_weight(servi
         assert {i.item: i.score for i in listed}["i2"] == without.score
     if service.model_name == "popular":
         assert set(weights) == {0.0}
-    elif service.model_name not in {"random", "bpr"}:  # bpr stretches what is left
+    elif service.model_name != "random":
         assert weights[0] > 0
         assert found.reasons[-1].item == "i7"  # the one of the other taste
 

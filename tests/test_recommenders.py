@@ -26,7 +26,7 @@ NETWORK = {"epochs": 10, "batch_size": 20, "learning_rate": 0.03, "device": "cpu
 OPTIONS = {
     "item-knn": {"k_neighbours": 12},
     "als": {"factors": 2, "regularization": 1.0, "iterations": 5},
-    "bpr": {"factors": 6, "learning_rate": 0.05, "iterations": 200},
+    "bpr": {"factors": 2},
     "ease": {"l2": 5.0},
     "gf-cf": {"n_vectors": 4},
     "mult-dae": {**NETWORK, "latent_dim": 8},

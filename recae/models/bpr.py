@@ -84,7 +84,7 @@ class BPR(Recommender):
     `implicit` draws the item that was not liked as often as people have it, not evenly as the paper
     does, so what it learns to rank by is how much more likely an item is for this person than for
     anyone: ``log p(i | u) - log p(i)`` at the minimum. Here `popularity` times ``log(1 + count)``
-    is added, 1 for all of it. An empty history has the biases and this alone.
+    is added to the bias, 1 for all of it. An empty history has the biases alone.
 
     Parameters
     ----------
@@ -163,7 +163,9 @@ class BPR(Recommender):
                 ) from error
         counts = np.bincount(x.indices, minlength=x.shape[1])
         # The last column is the bias of an item, and 1 for a user.
-        self._keep(bpr.item_factors[:, :-1], bpr.item_factors[:, -1], counts)
+        popular = config.popularity * np.log1p(counts)
+        bias = (bpr.item_factors[:, -1] + popular).astype(np.float32)
+        self._keep(bpr.item_factors[:, :-1], bias, counts)
         return self
 
     def _keep(
@@ -175,11 +177,11 @@ class BPR(Recommender):
         """Keep what is learnt, and what follows from it alone."""
         on_grid = weights_on_grid(torch.from_numpy(np.ascontiguousarray(factors)))
         self._factors = on_grid.numpy()
-        self._bias = np.ascontiguousarray(bias)
+        self._bias = bias
         self._counts = counts
         self._disliked = even_draws(counts.astype(np.float64), N_DRAWS)
         popular = self.config.popularity * np.log1p(counts)
-        self._offset = (self._bias + popular).astype(np.float32)
+        self._learnt_bias = (bias - popular).astype(np.float32)
 
     def user_factors(self, histories: Histories) -> Float64[np.ndarray, "users factors"]:
         """Vector of each history, without the 1 of the bias.
@@ -189,9 +191,8 @@ class BPR(Recommender):
         Shape ``(len(histories), factors)``; 0 for an empty history.
         """
         factors = fitted(self._factors, self.name)
-        assert self._bias is not None
-        ridge = self.config.ridge
-        return pairwise_users(histories.matrix, factors, self._bias, self._disliked, ridge=ridge)
+        ridge, bias = self.config.ridge, self._learnt_bias
+        return pairwise_users(histories.matrix, factors, bias, self._disliked, ridge=ridge)
 
     def encode(self, histories: Histories) -> Float32[np.ndarray, "users factors"]:
         """`user_factors` in float32."""
@@ -205,13 +206,13 @@ class BPR(Recommender):
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
         users = self.user_factors(histories)
-        return factor_scorer(users, fitted(self._factors, self.name), self._offset)
+        return factor_scorer(users, fitted(self._factors, self.name), self._bias)
 
     def arrays(self) -> Arrays:
         """``item_factors`` and ``item_bias``, float32, and ``counts``, int64.
 
-        Shapes ``(items, factors)``, ``(items,)`` and ``(items,)``; the last is how many training
-        users have an item.
+        Shapes ``(items, factors)``, ``(items,)`` and ``(items,)``; the bias has its popularity
+        added, and `counts` is how many training users have an item.
         """
         factors = fitted(self._factors, self.name)
         assert self._bias is not None

@@ -29,9 +29,9 @@ def pairwise_users(
 ) -> Float64[np.ndarray, "users factors"]:
     """Find the ``w`` of each row of `x` that minimises BPR's loss, the items' part of it given.
 
-    ``mean_ij -log sigmoid(w . (y_i - y_j) + b_i - b_j) + ridge / 2 |w|**2``, the mean over the items ``i`` of
-    the row and those ``j`` of `disliked` that are not in it. One user at a time, in float64, on one
-    thread: the bits of a row's vector depend on that row alone.
+    ``mean_ij -log sigmoid(w . (y_i - y_j) + b_i - b_j) + ridge / 2 |w|**2``, the mean over the
+    items ``i`` of the row and those ``j`` of `disliked` that are not in it. One user at a time, in
+    float64, on one thread: the bits of a row's vector depend on that row alone.
 
     Parameters
     ----------
