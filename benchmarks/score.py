@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=10_000)
     parser.add_argument("--settings", nargs="+", choices=sorted(WIDTHS), default=sorted(WIDTHS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/score.json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -190,9 +190,7 @@ def main() -> None:
             print(f"{setting:8} peak {found['peak_bytes'] / 1e9:.2f} GB, {added:.0f} MB by ranking")
             result[setting] = found
     result["rates"] = best(ceilings)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

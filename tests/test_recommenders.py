@@ -276,6 +276,29 @@ def test_the_number_of_threads_changes_nothing(model, asking, restored_threads):
     same(*found)
 
 
+@pytest.mark.parametrize("batch_size", [1, 12, 1000])
+def test_chunks_ranked_side_by_side_change_nothing(
+    model, asking, batch_size, monkeypatch, restored_threads
+):
+    expected = model.recommend(asking, k=7, exclude=[2, 3])
+    torch.set_num_threads(3)
+    monkeypatch.setattr(propose, "MAX_CELLS", 5 * N_ITEMS)
+    monkeypatch.setattr(type(model), "users_per_pass", 1)
+    batches = list(model.recommend_batches(asking, k=7, batch_size=batch_size, exclude=[2, 3]))
+    assert [rows.start for rows, _ in batches] == list(range(0, len(asking), batch_size))
+    assert batches[-1][0].stop == len(asking)
+    assert np.concatenate([top.items for _, top in batches]).tolist() == expected.items.tolist()
+    assert np.concatenate([top.scores for _, top in batches]).tobytes() == expected.scores.tobytes()
+    assert torch.get_num_threads() == 3
+
+
+def test_batches_are_refused_before_the_first(model, asking):
+    with pytest.raises(ConfigError, match="batch_size is 0; at least 1 is accepted"):
+        model.recommend_batches(asking, k=3, batch_size=0)
+    with pytest.raises(DataError, match="candidates hold an index outside"):
+        model.recommend_batches(asking, k=3, candidates=[N_ITEMS])
+
+
 def every_exact(scorer, n_users, block):
     """Exact scores of all items of a block for all users, dense."""
     users, items = np.arange(n_users), np.arange(block.start, block.stop)

@@ -41,7 +41,7 @@ def is_canonical(matrix: csr_array) -> bool:
 
 def take_rows(matrix: csr_array, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " nnz"]:
     """Positions, in ``matrix.data``, of the entries of `rows`, row after row."""
-    starts, lengths = matrix.indptr[rows], np.diff(matrix.indptr)[rows]
+    starts, lengths = matrix.indptr[rows], matrix.indptr[rows + 1] - matrix.indptr[rows]
     offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
     positions: np.ndarray = np.arange(lengths.sum()) + offsets
     return positions.astype(np.int64)
@@ -107,15 +107,21 @@ class Histories:
         return int(self.matrix.shape[0])
 
     def take(self, rows: Int64[np.ndarray, " n"] | slice) -> "Histories":
-        """Return the histories of `rows`, in that order."""
-        if isinstance(rows, slice):
-            rows = np.arange(len(self), dtype=np.int64)[rows]
-        picked = take_rows(self.matrix, rows)
-        lengths = np.diff(self.matrix.indptr)[rows]
-        indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        """Return the histories of `rows`, in that order; those of a slice share its memory."""
+        picked: slice | np.ndarray
+        if isinstance(rows, slice) and rows.step in (None, 1):  # neighbours: nothing to gather
+            start, stop, _ = rows.indices(len(self))
+            bounds = self.matrix.indptr[start : max(start, stop) + 1]
+            picked, indptr = slice(bounds[0], bounds[-1]), bounds - bounds[0]
+        else:
+            if isinstance(rows, slice):
+                rows = np.arange(len(self), dtype=np.int64)[rows]
+            picked = take_rows(self.matrix, rows)
+            lengths = self.matrix.indptr[rows + 1] - self.matrix.indptr[rows]
+            indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         matrix = csr_array(
             (self.matrix.data[picked], self.matrix.indices[picked], indptr),
-            shape=(len(rows), self.n_items),
+            shape=(len(indptr) - 1, self.n_items),
         )
         matrix.has_canonical_format = True
         return Histories(matrix, None if self.order is None else self.order[picked])

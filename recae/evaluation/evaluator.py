@@ -1,7 +1,7 @@
 """`evaluate`: ask a model, look at what it listed, a batch of users at a time."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -79,9 +79,14 @@ def evaluate(
         raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")
     _check(held_out, wanted, popularity, train, by, labels or {})
     found = _Found(wanted, held_out, popularity, train, split_targets="popularity" in by)
-    for rows, part in _batches(held_out, batch_size):
-        k = _depth(wanted, part)
-        found.add(rows, part, model.recommend(part.fold_in, k=k, exclude=part.exclude))
+    lists = model.recommend_batches(
+        held_out.fold_in,
+        k=_depth(wanted, held_out),
+        batch_size=batch_size,
+        exclude=held_out.exclude,
+    )
+    for rows, top in lists:
+        found.add(rows, held_out.take(np.arange(rows.start, rows.stop)), top)
     grouped = {"history": segments.history_lengths(held_out), **(labels or {})}
     parts: list[Segment] = []
     for name in dict.fromkeys(by):
@@ -206,18 +211,12 @@ def _check(
             raise DataError(f"{name} labels {len(values)} users; {len(held_out)} are held out")
 
 
-def _batches(held_out: HeldOut, batch_size: int) -> Iterator[tuple[slice, HeldOut]]:
-    for start in range(0, len(held_out), batch_size):
-        rows = slice(start, min(start + batch_size, len(held_out)))
-        yield rows, held_out.take(np.arange(rows.start, rows.stop))
-
-
-def _depth(wanted: Sequence[Metric], part: HeldOut) -> int:
+def _depth(wanted: Sequence[Metric], held_out: HeldOut) -> int:
     """Places a list needs: the largest cut-off and one more, to see a tie across it."""
     places = [m.k + 1 for m in wanted if m.k is not None]
     if any(m.k is None for m in wanted):  # r-precision looks at as many places as targets
-        places.append(max(1, int(np.diff(part.target.indptr).max())))
-    return min(max(places), part.n_items)
+        places.append(max(1, int(np.diff(held_out.target.indptr).max())))
+    return min(max(places), held_out.n_items)
 
 
 def _n_tied(top: TopK, k: int) -> int:

@@ -153,9 +153,11 @@ def evaluate_like(
     found = counted(cuts, popularity, untrained_items)
     depth = held_out.n_items if library == "cornac" else min(cuts[-1], held_out.n_items)
     step = max(1, 4_000_000 // max(1, depth))
-    for start in range(0, len(held_out), step):
-        part = held_out.take(np.arange(start, min(start + step, len(held_out))))
-        found.add(part, model.recommend(part.fold_in, k=depth, exclude=part.exclude))
+    lists = model.recommend_batches(
+        held_out.fold_in, k=depth, batch_size=step, exclude=held_out.exclude
+    )
+    for rows, top in lists:
+        found.add(held_out.take(np.arange(rows.start, rows.stop)), top)
     return LikeReport(library, found.users, tuple(found.figures()), _NOTES[library])
 
 

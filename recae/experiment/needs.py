@@ -13,6 +13,7 @@ from recae.models.tower import GATHERED, WIDE_BYTES
 from recae.networks import device_path, fused_softmax
 from recae.ranking.on_device import DEVICE_CELLS
 from recae.ranking.propose import MAX_CELLS, rows_at_once
+from recae.ranking.side_by_side import batches_at_once
 from recae.training.config import TrainingConfig, planned_batch_size
 from recae.training.device import resolve_device, resolve_precision
 from recae.training.optimiser import WIDE_ITEMS
@@ -234,12 +235,14 @@ def _validation_terms(
     if not shape.n_validation:
         return []
     n_items = shape.n_items
-    users = min(shape.n_validation, rows_at_once(n_items, Autoencoder.users_per_pass))
     on_cuda = resolve_device(config.device).type == "cuda"
-    most = max(DEVICE_CELLS, n_items) if on_cuda else max(MAX_CELLS, 256 * users)
+    most_users = rows_at_once(n_items, Autoencoder.users_per_pass)
+    at_once = 1 if on_cuda else min(batches_at_once(), -(-shape.n_validation // most_users))
+    users = min(shape.n_validation, at_once * most_users)
+    most = max(DEVICE_CELLS, n_items) if on_cuda else at_once * max(MAX_CELLS, 256 * most_users)
     cells = min(users * n_items, most)
     pairs = users * min(n_items, _LISTED)
-    gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(GATHERED, pairs * last)
+    gathered = 0 if 8 * n_items * last <= WIDE_BYTES else min(at_once * GATHERED, pairs * last)
     rounding = 32 * min(n_items * max(first, last), _ROUNDED)
     judging: tuple[Phase, ...] = ("validation", "evaluation")
     # The output layer is kept in 8 bits and float64 as well.

@@ -74,6 +74,11 @@ class Autoencoder(Recommender):
         return self._fitted_tower().n_items
 
     @property
+    def accelerated(self) -> bool:
+        """Whether the fitted network lies on another device than the CPU."""
+        return self._fitted_tower().device.type != "cpu"
+
+    @property
     def network(self) -> nn.Module:
         """The trained network, its wide tables rounded to the grids of `weights_on_grid`.
 

@@ -3,6 +3,8 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
 
@@ -15,6 +17,7 @@ from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, NotFittedError, shown
 from recae.ranking.propose import recommend_chunk, rows_at_once
+from recae.ranking.side_by_side import batches_at_once, side_by_side
 from recae.ranking.topk import TopK
 
 Arrays = dict[str, np.ndarray]
@@ -94,6 +97,11 @@ class Recommender(ABC):
         NotFittedError
             Before `fit`.
         """
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether scores are computed by another device than the CPU."""
+        return False
 
     @abstractmethod
     def fit(
@@ -195,8 +203,53 @@ class Recommender(ABC):
         DataError
             If an item index is not one of the model's, or rows do not match.
         """
-        if k < 1:
-            raise ConfigError(f"k is {k}; at least 1 is accepted")
+        lists = self.recommend_batches(
+            histories,
+            k=k,
+            batch_size=max(1, len(histories)),
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+            exclude=exclude,
+        )
+        none = TopK(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32))
+        return next((top for _, top in lists), none)
+
+    @final
+    def recommend_batches(
+        self,
+        histories: Histories,
+        *,
+        k: int,
+        batch_size: int = 4096,
+        exclude_seen: bool = True,
+        candidates: Indices | None = None,
+        exclude: Histories | Indices | None = None,
+    ) -> Iterator[tuple[slice, TopK]]:
+        """Lists of many histories, some of them at a time: see `recommend` for what is asked.
+
+        The next lists are made while the caller uses some. What is held does not grow with the
+        number of histories.
+
+        Parameters
+        ----------
+        histories, k, exclude_seen, candidates, exclude
+            As for `recommend`.
+        batch_size
+            Histories whose lists come together, at least 1; no list depends on it.
+
+        Yields
+        ------
+        slice, TopK
+            Rows of `histories`, and their lists.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As `recommend`, before the first list; also if `batch_size` is below 1.
+        """
+        for name, number in {"k": k, "batch_size": batch_size}.items():
+            if number < 1:
+                raise ConfigError(f"{name} is {number}; at least 1 is accepted")
         histories = self._accepted(histories)
         per_row = exclude if isinstance(exclude, Histories) else None
         everybody = None if isinstance(exclude, Histories) else exclude
@@ -205,20 +258,18 @@ class Recommender(ABC):
             raise DataError(
                 f"exclude has shape {per_row.matrix.shape}; histories have {histories.matrix.shape}"
             )
-        at_once = rows_at_once(self.n_items, self.users_per_pass)
-        parts = []
-        for start in range(0, len(histories), at_once):
-            rows = slice(start, start + at_once)
+
+        def rank(rows: slice) -> TopK:
             chunk = histories.take(rows)
             hidden = [chunk.matrix] if exclude_seen else []
             if per_row is not None:
                 hidden.append(per_row.take(rows).matrix)
-            parts.append(recommend_chunk(self.scorer(chunk), chunk, k, hidden, allowed))
-        if not parts:
-            return TopK(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32))
-        return TopK(
-            np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts])
-        )
+            return recommend_chunk(self.scorer(chunk), chunk, k, hidden, allowed)
+
+        batches = _slices(slice(0, len(histories)), batch_size)
+        chunk_size = rows_at_once(self.n_items, self.users_per_pass)
+        at_once = 1 if self.accelerated else batches_at_once()
+        return _in_batches(rank, batches, chunk_size, at_once)
 
     def _accepted(self, histories: Histories) -> Histories:
         if histories.n_items != self.n_items:
@@ -226,6 +277,30 @@ class Recommender(ABC):
                 f"histories have {histories.n_items} columns; this model knows {self.n_items} items"
             )
         return histories
+
+
+def _slices(rows: slice, size: int) -> list[slice]:
+    return [
+        slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)
+    ]
+
+
+def _in_batches(
+    rank: Callable[[slice], TopK], batches: list[slice], chunk_size: int, at_once: int
+) -> Iterator[tuple[slice, TopK]]:
+    """Lists of each batch of rows, ranked by chunks that are smaller."""
+    chunks = [_slices(batch, chunk_size) for batch in batches]
+    ahead = max(map(len, chunks), default=0)  # the next batch, while the caller uses one
+    with closing(side_by_side(rank, list(chain(*chunks)), at_once=at_once, ahead=ahead)) as lists:
+        for batch, of_batch in zip(batches, chunks, strict=True):
+            parts = list(islice(lists, len(of_batch)))
+            yield (
+                batch,
+                TopK(
+                    np.concatenate([part.items for part in parts]),
+                    np.concatenate([part.scores for part in parts]),
+                ),
+            )
 
 
 def allowed_items(

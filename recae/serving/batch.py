@@ -1,12 +1,12 @@
 """Recommendations for many people to a file: streamed, in constant memory, resumable.
 
-People come as histories in index space; a chunk of them at a time is ranked, turned into an Arrow
-table and written. What stands on disk under the final name is always whole.
+People come as histories in index space; their lists are turned into an Arrow table and written,
+some people at a time, while the next are ranked. What stands on disk under the final name is always
+whole.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -18,11 +18,10 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError
 from recae.ranking.recommender import Recommender
-from recae.ranking.topk import TopK
 from recae.serving.lists import Format, ListWriter, quoting
 from recae.storage import atomic_file, write_json
 
-_CHUNK = 4096  # people ranked and written at once
+_AT_ONCE = 4096  # people whose lists are written at once, while the next are ranked
 _PART = 65_536  # people of a part, the unit of resuming
 
 
@@ -125,29 +124,20 @@ def stream_recommendations(
         return _write(asked, histories, users, slice(0, len(users)), writer)
 
 
-def ranked_chunks(
-    asked: Asked, histories: Histories, people: slice
-) -> Iterator[tuple[slice, TopK]]:
-    """Lists of `people`, a chunk at a time."""
-    for start in range(people.start, people.stop, _CHUNK):
-        rows = slice(start, min(people.stop, start + _CHUNK))
-        yield (
-            rows,
-            asked.model.recommend(
-                histories.take(rows),
-                k=asked.k,
-                exclude_seen=asked.exclude_seen,
-                candidates=asked.candidates,
-                exclude=asked.exclude,
-            ),
-        )
-
-
 def _write(
     asked: Asked, histories: Histories, users: IdMap, people: slice, writer: ListWriter
 ) -> Done:
     total = Done(0, 0, 0)
-    for rows, top in ranked_chunks(asked, histories, people):
+    lists = asked.model.recommend_batches(
+        histories.take(people),
+        k=asked.k,
+        batch_size=_AT_ONCE,
+        exclude_seen=asked.exclude_seen,
+        candidates=asked.candidates,
+        exclude=asked.exclude,
+    )
+    for some, top in lists:
+        rows = slice(people.start + some.start, people.start + some.stop)
         writer.write(top, users, rows, asked.items)
         lengths = (top.items >= 0).sum(axis=1)
         short = int((lengths < asked.k).sum())
