@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from one_run import one_runs
 from table import ROOT, Table, load_table
 
 from recae.data.ids import IdMap
@@ -30,7 +29,7 @@ def write_page() -> None:
 def text() -> str:
     """Markdown of all tables."""
     head = (Path(__file__).parent / "head.md").read_text().rstrip()
-    parts = [head, *(part for name in TABLES if (part := section(load_table(name)))), *one_runs()]
+    parts = [head, *(part for name in TABLES if (part := section(load_table(name))))]
     return "\n\n".join(parts) + "\n"
 
 
