@@ -105,6 +105,71 @@ def test_times_of_a_type_that_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        ("rating", "ratings are of type"),
+        ("time", "times are of type"),
+        ("user", "user ids are of type"),
+        ("split", "parts are of type"),
+    ],
+)
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([[1]]),
+        pa.array([{"a": 1}]),
+        pa.array([dt.timedelta(days=1)]),
+        pa.array([dt.time(1)]),
+        pa.array([b"1"]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_types_that_a_column_cannot_be(
+    role: str, said: str, values: pa.Array, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"user": ["u"], "item": ["a"]} | {role: values}), path)
+    with pytest.raises(DataError, match=said):
+        read_interactions(path, split_col="split" if role == "split" else None)
+
+
+def test_dates_are_no_ratings(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"user": ["u"], "item": ["a"], "value": pa.array([NAIVE])}), path)
+    with pytest.raises(DataError, match=r"ratings are of type timestamp\[us\]; accepted: numbers"):
+        read_interactions(path)
+    pq.write_table(pa.table({"user": ["u"], "item": ["a"], "value": [NAIVE.date()]}), path)
+    with pytest.raises(DataError, match=r"ratings are of type date32\[day\]; accepted: numbers"):
+        read_interactions(path)
+
+
+def test_values_of_a_dictionary_are_read_as_the_values_alone(tmp_path: Path) -> None:
+    columns = {
+        "user": ["u", "v", "w"],
+        "item": ["a", "b", "c"],
+        "rating": ["4", "x", "2020-01-01"],
+        "time": ["2017-07-14", "2017-07-15", "2017-07-14"],
+    }
+    plain, encoded = tmp_path / "plain.parquet", tmp_path / "encoded.parquet"
+    pq.write_table(pa.table(columns), plain)
+    pq.write_table(
+        pa.table({name: pa.array(v).dictionary_encode() for name, v in columns.items()}), encoded
+    )
+    a, b = (read_interactions(path, max_bad_rows=0.9) for path in (plain, encoded))
+    assert a.fingerprint() == b.fingerprint()
+    assert by_row(b, b.times) == by_row(a, a.times) == [1_499_990_400 * SECOND]
+    for data in (a, b):
+        assert data.report is not None
+        assert {r: d.lines for r, d in data.report.rows_dropped.items()} == {"bad_rating": (2, 3)}
+    pq.write_table(
+        pa.table({"user": ["u"], "item": ["a"], "time": pa.array([NAIVE]).dictionary_encode()}),
+        encoded,
+    )
+    c = read_interactions(encoded)
+    assert by_row(c, c.times) == [1_500_000_000 * SECOND]
+
+
+@pytest.mark.parametrize(
     ("ids", "expected"),
     [
         (pa.array([7, 10**18, -1], pa.int64()), ["7", "1000000000000000000", "-1"]),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int8, Int64
 
-from recae.data.readers.numbers import is_text, parse_ratings, parse_times, units_of
+from recae.data.readers.numbers import is_text, parse_ratings, parse_times, units_of, value_type
 from recae.data.readers.options import ReadOptions
 from recae.errors import DataError
 
@@ -116,7 +116,7 @@ def check(batch: Batch, options: ReadOptions, header: tuple[str, str] | None) ->
     Raises
     ------
     DataError
-        If times are counts in some rows and dates in others.
+        If a column is of a type it cannot be, or times are counts in some rows and dates in others.
     """
     user, item = as_ids(batch.columns["user"], "user"), as_ids(batch.columns["item"], "item")
     verdict = np.zeros(len(user), dtype=np.int8)
@@ -185,15 +185,19 @@ def as_ids(column: Any, role: str) -> Any:
     """
     if column.type == _IDS:
         return column
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    values = column.dictionary
-    if not (is_text(values.type) or pa.types.is_integer(values.type)):
+    type_ = value_type(column)
+    if not (is_text(type_) or pa.types.is_integer(type_)):
         raise DataError(
-            f"{role} ids are of type {values.type}; accepted: text and whole numbers"
+            f"{role} ids are of type {type_}; accepted: text and whole numbers"
             " (in pandas, .astype('Int64') or .astype(str) says which is meant)"
         )
-    return pa.DictionaryArray.from_arrays(column.indices.cast(pa.int32()), values.cast(pa.string()))
+    codes = _encoded(column)
+    texts = codes.dictionary.cast(pa.string())
+    return pa.DictionaryArray.from_arrays(codes.indices.cast(pa.int32()), texts)
+
+
+def _encoded(column: Any) -> Any:
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
 def _codes(ids: Any) -> np.ndarray:
@@ -224,7 +228,10 @@ def _wrong_ids(ids: Any, empty: str, longest: int) -> dict[str, Bool[np.ndarray,
 
 def _parts(column: Any) -> Int8[np.ndarray, " rows"]:
     """Part of each row, -1 where the text names none."""
-    codes = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    type_ = value_type(column)
+    if not (is_text(type_) or pa.types.is_null(type_)):
+        raise DataError(f"parts are of type {type_}; accepted: texts such as 'train'")
+    codes = _encoded(column)
     texts = codes.dictionary.to_pylist()
     parts = [PART_NAMES.get(str(text).casefold(), -1) for text in texts] + [-1]
     found: np.ndarray = np.array(parts, dtype=np.int8)[_codes(codes)]

@@ -29,9 +29,28 @@ def is_text(type_: Any) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
+def value_type(column: Any) -> Any:
+    """Arrow type of the values of a column, which may be held as a dictionary of them."""
+    return column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+
+
+def _decoded(column: Any) -> Any:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
 def parse_ratings(column: Any) -> Float64[np.ndarray, " rows"]:
-    """Finite numbers of a column; NaN where the value is none."""
-    if not is_text(column.type):
+    """Finite numbers of a column; NaN where the value is none.
+
+    Raises
+    ------
+    DataError
+        If the type holds no numbers.
+    """
+    column = _decoded(column)
+    type_ = column.type
+    if not is_text(type_):
+        if not (_is_number(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_)):
+            raise DataError(f"ratings are of type {type_}; accepted: numbers, texts of them")
         values = _numpy(column.cast(pa.float64(), safe=False))
     else:
         try:
@@ -43,6 +62,11 @@ def parse_ratings(column: Any) -> Float64[np.ndarray, " rows"]:
     if np.isfinite(values).all():
         return values
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def _is_number(type_: Any) -> bool:
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return any(kind(type_) for kind in kinds)
 
 
 def _number(text: str) -> float:
@@ -83,10 +107,11 @@ def parse_times(column: Any) -> Times:
     DataError
         If texts are counts in some rows and dates in others, or the type holds no times.
     """
+    column = _decoded(column)
     type_ = column.type
     if is_text(type_):
         return _times_of_text(column)
-    if pa.types.is_temporal(type_) and not pa.types.is_time(type_):
+    if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
         moments = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
         return _times(moments, dates=True)
     if pa.types.is_unsigned_integer(type_) or pa.types.is_decimal(type_):
