@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +138,17 @@ def test_the_average_is_validated_and_kept() -> None:
 
     Trainer(config(ema_decay=0.9)).fit(averaged, rows(), validate=validate)
     assert weights_hash(averaged) == seen[-1] != weights_hash(plain)
+
+
+def test_a_validation_part_without_a_target_is_refused(tmp_path: Path) -> None:
+    parts = split(Synthetic(n_users=60, n_items=30).interactions(), "strong", rng=0)
+    assert parts.validation is not None
+    nothing = canonical_csr(csr_array(parts.validation.target.shape, dtype=np.float32))
+    aimless = replace(parts.validation, target=nothing)
+    model = MultVAE(epochs=2, hidden=(), latent_dim=4)
+    with pytest.raises(DataError, match="no validation user has a target to be judged on"):
+        model.fit(parts.train, validation=aimless, checkpoint=tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_empty_rows_are_not_trained_on() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError, ConfigError
+from recae.errors import BundleError, ConfigError, DataError
 from recae.evaluation import evaluate, parse_metric
 from recae.evaluation.evaluator import fingerprint
 from recae.models.tower import ExactTower
@@ -108,10 +108,12 @@ class Autoencoder(Recommender):
         Raises
         ------
         DataError
-            If no training user has an interaction.
+            If no training user has an interaction, or no validation user a target.
         DivergedError
             If a loss is not finite.
         """
+        if validation is not None and not validation.target.nnz:
+            raise DataError("no validation user has a target to be judged on")
         self.config = config = _with_widths(self._asked, train.n_items)
         device = resolve_device(config.device)
         seeded = torch.Generator().manual_seed(stream(config.rng, WEIGHTS, 0))
