@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     network = vae()
     trainer.fit(network, rows())
     store = CheckpointStore(tmp_path)
-    identity = {"data": "a", "threads": torch.get_num_threads()}
+    identity = json.loads((tmp_path / "epoch-000003.json").read_bytes())["identity"]
     newest = store.newest(identity)
     assert newest is not None
     assert newest.epoch == 3
@@ -253,6 +253,24 @@ def test_another_run_is_not_resumed(tmp_path: Path) -> None:
         Trainer(config(), directory=tmp_path, identity={"data": "b"}).fit(
             vae(), rows(), resume=True
         )
+
+
+def test_a_checkpoint_of_another_device_precision_or_path_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows())
+    about = json.loads((tmp_path / "epoch-000002.json").read_bytes())
+    step = {"device": "cpu", "precision": "float32", "path": "gathered"}
+    assert about["identity"] == step | {"threads": torch.get_num_threads()}
+    for name, value in (("device", "cuda"), ("precision", "bfloat16"), ("path", "fast")):
+        changed = about | {"identity": about["identity"] | {name: value}}
+        (tmp_path / "epoch-000002.json").write_text(json.dumps(changed))
+        with pytest.raises(ConfigError, match=f"{name} was '{value}' and is '{step[name]}'"):
+            Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), resume=True)
+    (tmp_path / "epoch-000002.json").write_text(json.dumps(about))
+    monkeypatch.setattr("recae.training.optimiser.WIDE_ITEMS", N_ITEMS)  # auto means another path
+    with pytest.raises(ConfigError, match="path was 'gathered' and is 'fast'"):
+        Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), resume=True)
 
 
 def test_two_checkpoints_are_kept_and_a_fresh_run_forgets_them(tmp_path: Path) -> None:

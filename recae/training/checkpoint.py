@@ -35,7 +35,7 @@ class Checkpoint:
     log
         The training log so far, a record an epoch, as JSON values.
     identity
-        What a run must agree with to go on from here: config, data, threads, versions.
+        What a run must agree with to go on from here: config, data, threads, device, versions.
     """
 
     epoch: int

@@ -91,7 +91,8 @@ class Trainer:
     directory
         Where checkpoints and ``training.jsonl`` go; None keeps nothing.
     identity
-        What a checkpoint must agree with to be resumed: config, data fingerprint, ...
+        What a checkpoint must agree with to be resumed: config, data fingerprint, ...; the number
+        of threads, the device, the precision and the path are added.
     """
 
     def __init__(
@@ -150,9 +151,10 @@ class Trainer:
         run = _Run(self._config, network, rows, resolve_device(self._config.device))
         if self._store is None:
             return run.to_the_end(validate, None, on_epoch)
+        identity = {**self._identity, **run.identity()}
         with self._store.locked():
             if resume:
-                found = self._store.newest(self._identity)
+                found = self._store.newest(identity)
                 if found is not None:
                     run.restore(found)
                 else:
@@ -161,7 +163,7 @@ class Trainer:
                 self._store.clear()
             return run.to_the_end(
                 validate,
-                lambda: self._store.write(run.checkpoint(self._identity)),  # type: ignore[union-attr]  # checked above
+                lambda: self._store.write(run.checkpoint(identity)),  # type: ignore[union-attr]  # checked above
                 on_epoch,
             )
 
@@ -183,7 +185,7 @@ class _Run:
         self.steps_per_epoch = steps_per_epoch(config, n_users)
         self.n_epochs = planned_epochs(config, n_users)
         averaged = config.ema_decay is not None
-        path = resolve_path(config.path, network, device, every_step=averaged)
+        self.path = path = resolve_path(config.path, network, device, every_step=averaged)
         self.heap = nullcontext if path == "plain" else steady_heap  # plain is PyTorch alone
         self.parameters = dict(network.named_parameters())
         self.optimiser: Optimiser | DeviceSteps
@@ -211,6 +213,10 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
         self.log: list[EpochRecord] = []
+
+    def identity(self) -> dict[str, object]:
+        """What "auto" stands for on this machine; each draws or rounds in its own way."""
+        return {"device": self.device.type, "precision": self.precision, "path": self.path}
 
     def to_the_end(
         self,
