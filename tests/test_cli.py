@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from recae.cli.main import _run
+from recae.data.histories import Histories
+from recae.data.ids import IdMap
 from recae.data.sample import sample_directory
+from recae.models.ease import EASE
+from recae.serving.batch import Asked, question
 
 Result = tuple[int, str, str]
 
@@ -385,6 +390,35 @@ def test_parts_of_two_questions_are_no_success(run, model: Path, tmp_path: Path)
     assert not (out / "_SUCCESS").exists()
 
 
+def test_parts_of_other_candidates_or_people_are_no_success(
+    run, model: Path, tmp_path: Path
+) -> None:
+    for name, lines in {
+        "c1": "m1\nm2\n",
+        "c2": "m1\nm3\n",
+        "u1": "000\n001\n",
+        "u2": "002\n001\n",
+    }.items():
+        (tmp_path / name).write_text(lines)
+    everybody = ["--users", "all"]
+    questions = [
+        (
+            [*everybody, "--candidates", tmp_path / "c1"],
+            [*everybody, "--candidates", tmp_path / "c2"],
+        ),
+        ([*everybody, "--exclude", tmp_path / "c1"], [*everybody, "--candidates", tmp_path / "c1"]),
+        (["--users", tmp_path / "u1"], ["--users", tmp_path / "u2"]),
+    ]
+    for number, (first, second) in enumerate(questions):
+        out = tmp_path / f"parts{number}"
+        assert run("recommend", model, *first, "-o", out, "--shard", "1/2")[0] == 0
+        code, _, err = run("recommend", model, *second, "-o", out, "--shard", "2/2")
+        assert (code, "another model or question" in err) == (2, True), err
+        assert not (out / "_SUCCESS").exists()
+        assert run("recommend", model, *first, "-o", out, "--shard", "2/2")[0] == 0
+        assert (out / "_SUCCESS").exists()
+
+
 def test_an_interrupted_batch_goes_on_and_another_question_is_refused(
     run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,6 +448,36 @@ def test_an_interrupted_batch_goes_on_and_another_question_is_refused(
     assert path.read_bytes() == plain.read_bytes()
 
 
+def test_questions_are_told_apart() -> None:
+    base = Asked(EASE(l2=1), IdMap(["a", "b", "c"]), 5)
+    people = Histories.from_lists([[0], [1]], n_items=3)
+
+    def asked(*, candidates=None, exclude=None, ids=("u", "v"), lists=None) -> str:
+        some = [
+            None if array is None else np.array(array, dtype=np.int64)
+            for array in (candidates, exclude)
+        ]
+        histories = people if lists is None else Histories.from_lists(lists, n_items=3)
+        changed = replace(base, candidates=some[0], exclude=some[1])
+        return json.dumps(question(changed, histories, IdMap(ids), "csv"))
+
+    questions = [
+        asked(),
+        asked(candidates=[]),
+        asked(exclude=[]),
+        asked(candidates=[0, 1], exclude=[2]),
+        asked(candidates=[0], exclude=[1, 2]),
+        asked(candidates=[0, 1, 2]),
+        asked(exclude=[0, 1, 2]),
+        asked(lists=[[0, 1], []]),
+        asked(lists=[[0], [2]]),
+        asked(ids=("u\nv", "w")),
+        asked(ids=("u", "v\nw")),
+    ]
+    assert len(set(questions)) == len(questions)
+    assert asked() == questions[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -431,6 +495,8 @@ def test_an_interrupted_batch_goes_on_and_another_question_is_refused(
         (["compare", "DATA", "--models", "popular", "--protocol", "all"], 2, "no test part"),
         (["compare", "DATA", "--held-out-users", "5000"], 2, "5000"),
         (["recommend", "MODEL"], 2, "give one of"),
+        (["recommend", "MODEL", "--users", "all", "--resume"], 2, "name one with -o"),
+        (["recommend", "MODEL", "--users", "all", "--format", "parquet"], 2, "Parquet does not go"),
         (
             ["train", "DATA", "-o", "OUT", "--protocol", "leave-last", "--split-seed", "1"],
             *(2, "--split-seed does not go with protocol 'leave-last'"),

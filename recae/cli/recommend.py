@@ -11,11 +11,15 @@ import numpy as np
 from recae.cli.output import show
 from recae.cli.people import items_of, lines_of, people_of, show_list, stored_people, wanted_users
 from recae.cli.reading import reading_options
-from recae.data.histories import Histories
-from recae.data.ids import IdMap
 from recae.errors import ConfigError
 from recae.serving import RecommendationService, load_bundle
-from recae.serving.batch import Asked, Done, stream_recommendations, write_recommendations
+from recae.serving.batch import (
+    Asked,
+    Done,
+    question,
+    stream_recommendations,
+    write_recommendations,
+)
 from recae.serving.lists import FORMATS, Format, format_of
 from recae.serving.snapshot import NO_CANDIDATE
 from recae.storage import write_json
@@ -85,6 +89,12 @@ def command(
             )
         _one_history(directory, history, k, candidates, exclude, exclude_seen, as_json)
         return
+    target = None if out is None or str(out) == "-" else out
+    chosen = file_format or ("csv" if target is None else format_of(target))
+    if target is None and resume:
+        raise click.UsageError("--resume keeps its parts beside a file; name one with -o")
+    if target is None and chosen == "parquet":
+        raise click.UsageError("Parquet does not go to stdout; name a file with -o")
     bundle = load_bundle(directory)
     only = items_of(bundle, candidates)
     if only is not None and not len(only):
@@ -104,23 +114,24 @@ def command(
         else people_of(bundle, interactions, options)
     )
     histories, people = asking.histories, asking.ids
+    of_all: dict[str, object] = {}
     if shard is not None:
+        of_all = question(asked, histories, people, chosen)
         part = _shard(shard, len(people))
         histories = histories.take(part)
         people = people.take(np.arange(part.start, part.stop, dtype=np.int64))
-    target = Path("/dev/stdout") if out is None or str(out) == "-" else out
-    chosen = file_format or format_of(target)
-    if target == Path("/dev/stdout"):
-        _to_stdout(asked, histories, people, chosen)
+    if target is None:
+        stream_recommendations(asked, histories, people, sys.stdout.buffer, file_format=chosen)
         return
     if shard is not None:
         target = _part_path(target, shard, chosen)
-        target.with_name("_SUCCESS").unlink(missing_ok=True)
+        for stale in (target.with_name("_SUCCESS"), _counts_path(target)):
+            stale.unlink(missing_ok=True)
     done = write_recommendations(
         asked, histories, people, target, file_format=chosen, resume=resume
     )
     if shard is not None:
-        _finish_shard(target, shard, done, asked)
+        _finish_shard(target, shard, done, of_all)
     result = {
         "file": str(target),
         "users": done.users,
@@ -173,32 +184,28 @@ def _part_path(directory: Path, shard: str, file_format: str) -> Path:
     return directory / f"part-{number:05d}-of-{parts:05d}.{file_format}"
 
 
-def _finish_shard(path: Path, shard: str, done: Done, asked: Asked) -> None:
+def _counts_path(part: Path) -> Path:
+    return part.with_name(f".{part.name}.json")
+
+
+def _finish_shard(path: Path, shard: str, done: Done, of_all: dict[str, object]) -> None:
     """Count the part; the last of all parts to end adds ``manifest.json`` and ``_SUCCESS``.
 
-    Parts of another model or question beside this one end in no ``_SUCCESS`` but in an error.
+    Parts of another question than `of_all` beside this one end in no ``_SUCCESS`` but in an error.
     """
     _, parts = _shard_numbers(shard)
-    question = {"model": asked.version, "k": asked.k, "exclude_seen": asked.exclude_seen}
-    counted = {"users": done.users, "rows": done.rows, **question}
-    write_json(path.with_name(f".{path.name}.json"), counted)
+    write_json(_counts_path(path), {"users": done.users, "rows": done.rows, **of_all})
     counts = {}
     for i in range(1, parts + 1):
         name = f"part-{i:05d}-of-{parts:05d}{path.suffix}"
-        about = path.with_name(f".{name}.json")
+        about = _counts_path(path.with_name(name))
         if not (about.exists() and path.with_name(name).exists()):
             return
         counts[name] = json.loads(about.read_bytes())
-        if any(counts[name].get(key) != value for key, value in question.items()):
+        if any(counts[name].get(key) != value for key, value in of_all.items()):
             raise ConfigError(
                 f"{path.with_name(name)} is of another model or question than {path.name}:"
                 " write all parts again"
             )
     write_json(path.with_name("manifest.json"), {"parts": counts})
     path.with_name("_SUCCESS").touch()
-
-
-def _to_stdout(asked: Asked, histories: Histories, people: IdMap, file_format: Format) -> None:
-    if file_format == "parquet":
-        raise click.UsageError("Parquet does not go to stdout; name a file with -o")
-    stream_recommendations(asked, histories, people, sys.stdout.buffer, file_format=file_format)

@@ -107,7 +107,7 @@ def write_recommendations(
             ListWriter(file, file_format, quoting(asked.items, users)) as writer,
         ):
             return _write(asked, histories, users, slice(0, len(users)), writer)
-    parts = _Parts(path, file_format, _question(asked, histories, users, file_format))
+    parts = _Parts(path, file_format, question(asked, histories, users, file_format))
     total = Done(0, 0, 0)
     for start in range(0, len(users), _PART):
         people = slice(start, min(len(users), start + _PART))
@@ -122,6 +122,33 @@ def stream_recommendations(
     """Write the lists of all `users` to an open binary file, a standard output say."""
     with ListWriter(file, file_format, quoting(asked.items, users)) as writer:
         return _write(asked, histories, users, slice(0, len(users)), writer)
+
+
+def question(
+    asked: Asked, histories: Histories, users: IdMap, file_format: Format
+) -> dict[str, object]:
+    """What decides the lists of `users`, as JSON values: files of equal ones belong together.
+
+    Values and order of the histories are not in it, because no model looks at them.
+    """
+    digest = hashlib.sha256(bytes.fromhex(users.fingerprint()))
+    for array in (
+        histories.matrix.indptr,
+        histories.matrix.indices,
+        asked.candidates,
+        asked.exclude,
+    ):
+        # Its length first, or items would count as the next array's; -1 differs from no items.
+        digest.update(np.int64(-1 if array is None else len(array)).tobytes())
+        if array is not None:
+            digest.update(array.astype(np.int64).tobytes())
+    return {
+        "model": asked.version,
+        "k": asked.k,
+        "exclude_seen": asked.exclude_seen,
+        "format": file_format,
+        "asked_sha256": digest.hexdigest(),
+    }
 
 
 def _write(
@@ -143,27 +170,6 @@ def _write(
         short = int((lengths < asked.k).sum())
         total += Done(rows.stop - rows.start, int(lengths.sum()), short)
     return total
-
-
-def _question(
-    asked: Asked, histories: Histories, users: IdMap, file_format: Format
-) -> dict[str, object]:
-    digest = hashlib.sha256()
-    digest.update("\n".join(users.ids_at(range(len(users)))).encode())
-    for array in (
-        histories.matrix.indptr,
-        histories.matrix.indices,
-        asked.candidates,
-        asked.exclude,
-    ):
-        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-    return {
-        "model": asked.version,
-        "k": asked.k,
-        "exclude_seen": asked.exclude_seen,
-        "format": file_format,
-        "people_sha256": digest.hexdigest(),
-    }
 
 
 @final
