@@ -3,7 +3,8 @@
 import hashlib
 import json
 import stat
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from recae.errors import ConfigError, DataError, ResourceError
 from recae.serving import RecommendationService
 from recae_api import Settings, create_app, create_key, read_keys, revoke_key
 from recae_api.access import OPEN, SCOPE_OF
+from recae_api.keys import KeyRing
 from tests.api_films import save_films
 
 
@@ -151,6 +153,43 @@ def test_a_file_that_becomes_damaged_leaves_the_keys_before_in_force(client, pat
     assert status(client, X_API_Key=key) == 200
 
 
+def test_a_file_that_could_not_be_read_once_is_read_again(client, path, key, monkeypatch, caplog):
+    keep = create_key(path, name="keep")
+    assert status(client, X_API_Key=key) == 200
+    revoke_key(path, key.split("_")[1])
+    with monkeypatch.context() as broken:
+        broken.setattr("recae_api.keys.Path.read_bytes", _disk_error)
+        assert [status(client, X_API_Key=key) for _ in range(3)] == [200] * 3
+    assert status(client, X_API_Key=key) == 401
+    assert status(client, X_API_Key=keep) == 200
+    assert len([r for r in caplog.records if "keys before stay in force" in r.message]) == 1
+
+
+def _disk_error(path):
+    raise OSError(5, "Input/output error", str(path))
+
+
+def test_nobody_uses_the_keys_before_while_the_new_ones_are_read(path, key, monkeypatch):
+    ring = KeyRing(path)
+    revoke_key(path, key.split("_")[1])
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slowly(path):
+        reading.set()
+        assert go_on.wait(10)
+        return read_keys(path)
+
+    monkeypatch.setattr("recae_api.keys.read_keys", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ring.find, key)
+        assert reading.wait(10)
+        second = pool.submit(ring.find, key)
+        _, waiting = wait([second], timeout=0.2)
+        go_on.set()
+        assert (first.result(10), second.result(10)) == (None, None)
+        assert waiting
+
+
 def test_a_key_ends_when_it_expires(client, path):
     now = datetime.now(UTC)
     old = create_key(path, name="old", expires=now - timedelta(seconds=1))
@@ -159,14 +198,36 @@ def test_a_key_ends_when_it_expires(client, path):
     assert status(client, X_API_Key=new) == 200
 
 
+ENTRY = {
+    "id": "00000000",
+    "name": "x",
+    "scopes": ["admin"],
+    "sha256": "0" * 64,
+    "created": "2025-01-31T12:00:00+00:00",
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"id": None}, {"id": 1}, {"name": None}, {"sha256": None}, {"sha256": "0"}),
+        *({"sha256": "é" * 64}, {"scopes": "admin"}, {"scopes": ["root"]}, {"scopes": []}),
+        *({"created": "yesterday"}, {"created": None}, {"expires": 1}, {"expire": "2025-01-31"}),
+    ],
+    ids=str,
+)
+def test_a_file_with_a_wrong_entry_is_refused_and_the_place_told(path, changed):
+    path.write_text(json.dumps({"keys": [ENTRY]}))
+    assert [key.id for key in read_keys(path)] == ["00000000"]
+    path.write_text(json.dumps({"keys": [ENTRY | changed]}))
+    with pytest.raises(DataError, match=r"not a file of API keys: keys\.0"):
+        read_keys(path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
         *(b"", b"{", b"[]", b"{}", b'{"keys": 1}', b'{"keys": [{}]}', b"\xff"),
-        b'{"keys": [{"id": "00000000", "name": "x", "scopes": ["root"], "sha256": "0",'
-        b' "created": "2025-01-31T12:00:00+00:00"}]}',
-        b'{"keys": [{"id": "00000000", "name": "x", "scopes": ["admin"], "sha256": "0",'
-        b' "created": "yesterday"}]}',
     ],
 )
 def test_a_damaged_file_is_refused_before_anything_is_served(service, path, content):

@@ -23,7 +23,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, final, get_args
+from typing import ClassVar, Final, Literal, final, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recae.errors import ConfigError, DataError, ResourceError
 
@@ -33,6 +35,8 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 _DEFAULT: Final[tuple[Scope, ...]] = ("recommend",)
 _LOG: Final = logging.getLogger(__name__)
 _KEY: Final = re.compile(r"recae_([0-9a-f]{8})_([0-9a-f]{64})")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_EXACT: Final = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 @final
@@ -54,6 +58,8 @@ class Key:
         ISO 8601 with offset; `expires` None for never.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _EXACT
+
     id: str
     name: str
     scopes: tuple[Scope, ...]
@@ -64,6 +70,8 @@ class Key:
     def __post_init__(self) -> None:
         if not self.scopes or not set(self.scopes) <= set(SCOPES):
             raise ConfigError(f"scopes are {list(self.scopes)}; of {list(SCOPES)} are accepted")
+        if not _SHA256.fullmatch(self.sha256):  # compared as text, which must be ASCII
+            raise ConfigError("sha256 is no hash; 64 hexadecimal digits are accepted")
         for text in (self.created, self.expires):
             if text is not None and _instant(text).tzinfo is None:
                 raise ConfigError(f"time {text!r} has no offset; UTC is written +00:00")
@@ -72,6 +80,15 @@ class Key:
     def expired(self) -> bool:
         """Whether its time is over."""
         return self.expires is not None and _instant(self.expires) <= datetime.now(UTC)
+
+
+@final
+class _File(BaseModel):
+    """The file: nothing else, so that no misspelt ``expires`` makes a key everlasting."""
+
+    model_config = _EXACT
+
+    keys: tuple[Key, ...]
 
 
 def create_key(
@@ -136,12 +153,13 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         If the file is missing or not one of keys.
     """
     try:
-        document = json.loads(path.read_bytes())
-        return tuple(
-            Key(**{**entry, "scopes": tuple(entry["scopes"])}) for entry in document["keys"]
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is not a file of API keys: {type(error).__name__}") from error
+        return _File.model_validate_json(path.read_bytes()).keys
+    except OSError as error:
+        raise DataError(f"{path} is not a file of API keys: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path} is not a file of API keys: {where} {first['msg']}") from error
 
 
 @contextmanager
@@ -203,7 +221,7 @@ class KeyRing:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._stamp = self._current_stamp()
+        self._stamp = self._refused = self._current_stamp()
         self._keys = {key.id: key for key in read_keys(path)}
 
     def find(self, presented: str) -> Key | None:
@@ -226,12 +244,19 @@ class KeyRing:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _follow(self) -> None:
-        stamp = self._current_stamp()
-        if stamp is None or stamp == self._stamp:
+        """Read the file again if it changed, before any key is looked up."""
+        if self._current_stamp() in {None, self._stamp}:
             return
         with self._lock:
-            self._stamp = stamp
+            stamp = self._current_stamp()
+            if stamp in {None, self._stamp}:
+                return
             try:
-                self._keys = {key.id: key for key in read_keys(self._path)}
+                keys = {key.id: key for key in read_keys(self._path)}
             except DataError:
-                _LOG.error("the file of API keys cannot be read; the keys before stay in force")
+                if stamp != self._refused:  # tried at every request, told once
+                    _LOG.error("the file of API keys cannot be read; the keys before stay in force")
+                    self._refused = stamp
+                return
+            self._keys = keys
+            self._stamp = stamp  # last: who finds it does not wait, and uses these keys
