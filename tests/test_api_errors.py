@@ -6,14 +6,16 @@ The canonical error is ``application/problem+json`` with exactly ``type``, ``tit
 
 import json
 import logging
+from itertools import cycle
 
 import pytest
 
 from recae.errors import BundleError
-from recae.serving import RecommendationService
+from recae.serving import RecommendationService, load_bundle
 from recae_api import Settings, create_app, create_key
 from recae_api.lifecycle import lifecycle_of
 from recae_api.problems import KINDS, problem_of_status
+from tests import model_directories
 from tests.api_films import save_films
 
 SECRET = "SECRET-that-no-answer-may-hold"
@@ -162,6 +164,21 @@ def test_a_damaged_new_version_is_409_and_a_good_one_is_taken(tmp_path):
     assert answer.status_code == 200
     assert answer.json["version"] == second == answer.headers["X-Model-Version"]
     assert client.get("/recommend?user=u1").json["model"]["version"] == second
+
+
+def test_a_description_never_mixes_two_versions(client, service, tmp_path, monkeypatch):
+    """Another version at every look, as a reload in between would have it."""
+    model_directories.save(tmp_path / "other")
+    bundles = [service.bundle, load_bundle(tmp_path / "other")]
+    true = {(b.version, len(b.items), len(b.users)) for b in bundles}
+    looks = cycle(bundles)
+    monkeypatch.setattr(RecommendationService, "bundle", property(lambda _: next(looks)))
+    found = set()
+    for _ in range(5):
+        for answer in (client.get("/v1/model"), client.post("/v1/model/reload")):
+            assert answer.json["version"] == answer.headers["X-Model-Version"]
+            found.add((answer.json["version"], answer.json["items"], answer.json["users"]))
+    assert found == true
 
 
 def test_a_service_that_fails_is_500_without_internals_and_logged_with_them(

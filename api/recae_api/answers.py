@@ -4,7 +4,7 @@ from typing import Literal, Self, final
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from recae.serving import Recommendations, RecommendationService, ScoredItem, Similar
+from recae.serving import Bundle, Recommendations, ScoredItem, Similar
 
 
 class Answer(BaseModel):
@@ -153,11 +153,11 @@ class ModelDescription(Answer):
     users: int = Field(ge=0, description="Number of users whose history is stored with it.")
 
     @classmethod
-    def of(cls, service: RecommendationService) -> Self:
-        """Answer about the model that `service` uses now."""
+    def of(cls, bundle: Bundle) -> Self:
+        """Answer about the model of `bundle`."""
         return cls(
-            name=service.model_name,
-            version=service.version,
-            items=service.n_items,
-            users=service.n_users,
+            name=bundle.model.name,
+            version=bundle.version,
+            items=len(bundle.items),
+            users=0 if bundle.users is None else len(bundle.users),
         )

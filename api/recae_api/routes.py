@@ -151,11 +151,16 @@ def _add_similar(
 
 
 def _add_model(app: OpenAPI, service: RecommendationService, keys: _Security) -> None:
+    def described() -> Response:
+        bundle = service.bundle  # once: a reload may put another in its place at any time
+        g.model_version = bundle.version
+        return _json(ModelDescription.of(bundle))
+
     @app.get("/v1/model", responses=answers(ModelDescription, 401, 403), security=keys)
     def model() -> Response:
         """Say which model answers."""
         nothing_asked(request.query_string)
-        return _json(ModelDescription.of(service))
+        return described()
 
     @app.post(
         "/v1/model/reload", responses=answers(ModelDescription, 401, 403, 409, 413), security=keys
@@ -168,7 +173,7 @@ def _add_model(app: OpenAPI, service: RecommendationService, keys: _Security) ->
         except RecaeError as error:
             _LOG.error("the new model was refused: %s", json.dumps(str(error)))
             raise Problem("reload-refused", "the log says why; the old model stays") from error
-        return _json(ModelDescription.of(service))
+        return described()
 
 
 def _add_health(app: OpenAPI) -> None:
