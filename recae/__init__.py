@@ -14,9 +14,9 @@ True
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError as _NotInstalled
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
+
+from recae.version import VERSION as _VERSION
 
 if TYPE_CHECKING:
     from recae.data.histories import Histories
@@ -39,10 +39,7 @@ if TYPE_CHECKING:
     from recae.ranking.recommender import Recommender
     from recae.ranking.topk import TopK
 
-try:
-    __version__ = _version("recae")
-except _NotInstalled:  # run from a checkout, as on a machine where nothing can be installed
-    __version__ = "0+checkout"
+__version__ = _VERSION
 
 _PUBLIC = {
     "ALS": "recae.models.als",

@@ -1,5 +1,7 @@
 """Saving from Python: the right ids, and enough to evaluate again."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,40 @@ def test_what_python_stored_can_be_evaluated(ratings: Path, tmp_path: Path) -> N
         report["recall@5"].mean
         == recae.evaluate(model, split.test, metrics=["recall@5"])["recall@5"].mean
     )
+
+
+_CHECKOUT = """
+import importlib.metadata as metadata
+import sys
+
+found = metadata.distribution
+
+
+def distribution(name):
+    if name in ("recae", "implicit"):
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+
+
+metadata.distribution = distribution
+import recae
+from recae.cli.main import cli
+
+data = recae.sample()
+split = recae.split(data, "strong", rng=1)
+recae.save(recae.Popularity().fit(split.train), sys.argv[1], data=data, split=split)
+assert len(recae.load(sys.argv[1]).recommend(user=data.users.ids_at([0])[0], k=5).items) == 5
+cli(["--version"], standalone_mode=False)
+cli(["doctor"], standalone_mode=False)
+cli(["inspect", sys.argv[1]], standalone_mode=False)
+"""
+
+
+def test_a_checkout_that_is_not_installed_saves_loads_and_says_so(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", _CHECKOUT, str(tmp_path / "m")]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("recae 0+checkout\nrecae 0+checkout, Python")
+    assert "advice: recae is not installed" in done.stdout
+    document = next((tmp_path / "m").glob("v-*/config.json")).read_text()
+    assert '"recae": "0+checkout"' in document

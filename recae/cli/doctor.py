@@ -6,13 +6,14 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import click
 
 from recae.cli.output import show
+from recae.version import VERSION, installed_version
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
@@ -28,10 +29,13 @@ def command(as_json: bool) -> None:
     from recae.training import hardware
 
     cpu, ram, devices = hardware.processor(), hardware.memory(), hardware.cuda_devices()
-    libraries, extras = _requirements(requires("recae") or ())
+    installed = installed_version("recae") is not None
+    libraries, extras = _requirements((requires("recae") if installed else None) or ())
     environment = {n: v for n, v in sorted(os.environ.items()) if _THREADS.fullmatch(n)}
     missing = [name for name, found in libraries.items() if found is None]
+    unknown = "recae is not installed, so what it needs is not known here: pip install recae"
     advice = [
+        *([] if installed else [unknown]),
         *(
             f"{name} is not installed, and nothing works without: pip install recae"
             for name in missing
@@ -39,7 +43,7 @@ def command(as_json: bool) -> None:
         *hardware.advice(cpu, ram, devices, driver=hardware.nvidia_driver()),
     ]
     value: dict[str, Any] = {
-        "recae": version("recae"),
+        "recae": VERSION,
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
@@ -93,19 +97,12 @@ def _requirements(
         assert match is not None
         name = match[0]
         if extra is None:
-            libraries[name] = _version(name)
+            libraries[name] = installed_version(name)
         else:
             lacking = extras.setdefault(extra[1], [])
-            if name != "recae" and _version(name) is None:
+            if name != "recae" and installed_version(name) is None:
                 lacking.append(name)
     return libraries, extras
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _gb(n_bytes: int) -> str:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from recae.errors import RecaeError, ResourceError
+from recae.version import VERSION
 
 # command -> module and attribute; loaded when the command runs, so that `recae --help` is quick
 _COMMANDS = {
@@ -58,7 +59,7 @@ class _Group(click.Group):
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RECAE"},
 )
-@click.version_option(package_name="recae", message="%(prog)s %(version)s")
+@click.version_option(VERSION, prog_name="recae", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:  # read by `main` from the arguments
     """Autoencoder recommenders: from a CSV of interactions to recommendations over HTTP.

@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
@@ -21,8 +20,9 @@ from recae.experiment.config import RunConfig
 from recae.models.registry import config_class, create
 from recae.ranking.recommender import Recommender
 from recae.serving import RecommendationService, load_bundle, save_bundle
+from recae.version import VERSION, installed_version
 
-_VERSIONS = ("recae", "torch", "numpy", "scipy", "pyarrow", "implicit")
+_LIBRARIES = ("torch", "numpy", "scipy", "pyarrow", "implicit")
 
 
 @final
@@ -250,12 +250,18 @@ def run_summary() -> dict[str, object]:
     import torch
 
     return {
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": _versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Versions of this package and of the libraries that are installed."""
+    found = {name: installed_version(name) for name in _LIBRARIES}
+    return {"recae": VERSION} | {name: given for name, given in found.items() if given is not None}
 
 
 def data_summary(data: Interactions) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from recae.errors import BundleError, ConfigError, DataError, RecaeError, Resour
 from recae.models.registry import create, model_class
 from recae.ranking.recommender import Recommender
 from recae.storage import read_safetensors
+from recae.version import VERSION
 
 
 def config_document(model: Recommender) -> dict[str, object]:
@@ -35,7 +35,7 @@ def config_document(model: Recommender) -> dict[str, object]:
         "model": model.name,
         "options": asdict(model.config),
         "n_items": model.n_items,
-        "recae": installed_version("recae"),
+        "recae": VERSION,
     }
 
 
