@@ -18,13 +18,16 @@ from recae.data.readers import read_interactions
 from recae.errors import BundleError, ConfigError, DataError, DivergedError
 from recae.evaluation import evaluate
 from recae.models import singular, sparse_items, tower
-from recae.models.als import ALS
-from recae.models.bpr import BPR
+from recae.models.als import ALS, ALSConfig
+from recae.models.bpr import BPR, BPRConfig
 from recae.models.factors import factor_scorer
 from recae.models.gf_cf import GFCF
 from recae.models.implicit_fit import one_blas_thread
 from recae.models.item_knn import ItemKNN
+from recae.models.mult_vae import MultVAE
+from recae.models.options import configured
 from recae.models.pairwise import N_DRAWS, even_draws, pairwise_users
+from recae.models.popular import Popularity
 from recae.models.random_lists import Random, RandomConfig
 from recae.models.sparse_items import columns_on_grid
 from recae.ranking.fixed_point import weights_on_grid
@@ -488,12 +491,32 @@ def test_no_interactions_are_refused(kind):
         (GFCF, {"n_vectors": 0}, "n_vectors is 0"),
         (GFCF, {"alpha": -0.1}, "alpha is -0.1"),
         (GFCF, {"rng": -1}, "rng is -1"),
-        (ALS, {"unknown": 1}, "ALSConfig has no unknown"),
+        (ALS, {"unknown": 1}, "ALSConfig has no option 'unknown'; it accepts factors, "),
+        (ALS, {"factors": "64"}, "ALSConfig: option factors is '64'; it is of type int"),
+        (ALS, {"factors": True}, "option factors is True; it is of type int"),
+        (ALS, {"factors": 64.0}, "option factors is 64.0; it is of type int"),
+        (ALS, {"alpha": 10**400}, "option alpha is 1000+; it is of type float"),
+        (MultVAE, {"epochs": True}, "option epochs is True; it is of type int | 'auto'"),
+        (MultVAE, {"hidden": [64, "8"]}, r"option hidden is \[64, '8'\]; it is of type list of in"),
+        (MultVAE, {"path": "quick"}, "option path is 'quick'; it is of type 'plain' | 'gather"),
+        (Popularity, {"l2": 1.0}, "PopularityConfig has no option 'l2'; it accepts none"),
     ],
 )
-def test_options_out_of_range_are_refused(kind, options, message):
-    with pytest.raises(ConfigError, match=message):
+def test_options_that_are_not_accepted(kind, options, message):
+    with pytest.raises(ConfigError, match=message.replace(" | ", r" \| ")):
         kind(**options)
+
+
+def test_options_are_of_the_types_of_their_fields():
+    config = MultVAE(hidden=[np.int64(8), 4], latent_dim=np.int32(2), learning_rate=1).config
+    assert (config.hidden, config.latent_dim, config.learning_rate) == ((8, 4), 2, 1.0)
+    assert {type(config.latent_dim), *map(type, config.hidden)} == {int}
+    assert type(config.learning_rate) is float
+
+
+def test_the_config_of_another_model_is_refused():
+    with pytest.raises(ConfigError, match="the config is of type BPRConfig; accepted: ALSConfig"):
+        configured(ALSConfig, BPRConfig(), {})  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from recae.data.readers import ReadOptions
 from recae.errors import ConfigError
 from recae.evaluation import DEFAULT_METRICS
 from recae.evaluation.names import parse_metrics
-from recae.models.options import configured
 from recae.models.registry import MODELS, config_class
 
 
@@ -105,33 +104,30 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     for name in tables & set(values):
         if not isinstance(values[name], dict):
             raise ConfigError(f"{name} is {values[name]!r}; a table is expected")
-    protocol = values.get("protocol", "strong")
+    default = RunConfig()
+    protocol = values.get("protocol", default.protocol)
     if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    if (
-        not isinstance(values.get("model", ""), str)
-        or values.get("model", "mult-vae") not in MODELS
-    ):
-        raise ConfigError(f"there is no model {values['model']!r}; there are {', '.join(MODELS)}")
-    seed = values.get("seed", 42)
+    model = values.get("model", default.model)
+    if not isinstance(model, str) or model not in MODELS:
+        raise ConfigError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    seed = values.get("seed", default.seed)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed is {seed!r}; 0 or above is accepted")
-    for table, kind in (("read", ReadOptions), ("split", PROTOCOLS[protocol])):
+    models = {name: values[name] for name in MODELS if name in values}
+    kinds: dict[str, type[Any]] = {"read": ReadOptions, "split": PROTOCOLS[protocol]}
+    for table, kind in {**kinds, **{name: config_class(name) for name in models}}.items():
         checked = checked_options(kind, values.get(table, {}), where=table)
         with _naming(table):
-            kind(**checked)  # type: ignore[arg-type]  # types were checked
-    models = {name: values[name] for name in MODELS if name in values}
-    for name, given in models.items():
-        with _naming(name):
-            _check_model(configured(config_class(name), None, given), given)
-    metrics = values.get("metrics", DEFAULT_METRICS)
+            kind(**checked)
+    metrics = values.get("metrics", default.metrics)
     if isinstance(metrics, str):
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
     if not isinstance(metrics, list | tuple) or not all(isinstance(m, str) for m in metrics):
         raise ConfigError(f"metrics is {metrics!r}; a list of names is expected")
     parse_metrics(metrics)
     return RunConfig(
-        model=values.get("model", "mult-vae"),
+        model=model,
         protocol=protocol,
         seed=seed,
         metrics=tuple(metrics),
@@ -147,14 +143,6 @@ def _naming(table: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(f"{table}: {error}") from error
-
-
-def _check_model(made: object, given: Mapping[str, Any]) -> None:
-    """Refuse what was converted: ``"4"`` is no number in a config file, and true is not 1."""
-    for name, value in given.items():
-        wanted = type(getattr(made, name))
-        if isinstance(value, bool | str) and wanted is not type(value):
-            raise ConfigError(f"{name} is {value!r}; {wanted.__name__} is accepted")
 
 
 def _toml_file(path: Path) -> dict[str, Any]:
