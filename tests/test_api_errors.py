@@ -125,6 +125,14 @@ def test_every_error_has_the_one_shape(client, method, path, options, status, ki
     assert_is_problem(client.open(path, method=method, **options), status, kind)
 
 
+def test_no_kind_is_documented_that_nothing_raises():
+    elsewhere = {"reload-refused", "internal-error", "unavailable"}  # below
+    elsewhere |= {"key-required", "scope-required"}  # test_api_keys
+    elsewhere |= {"host-refused", "cross-site-refused"}  # test_api_origins
+    elsewhere |= {"headers-too-large"}  # test_api_server
+    assert {kind for *_, kind in FAILURES} | elsewhere == set(KINDS)
+
+
 def test_a_method_that_is_not_allowed_says_which_are(client):
     assert set(client.delete("/v1/recommend").headers["Allow"].split(", ")) == {
         "GET",

@@ -18,7 +18,7 @@ from recae_api import Server, Settings, create_app, create_key
 from recae_api.server import _Channel
 from tests.api_films import save_films
 
-GET = b"GET /recommend?user=u1 HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /recommend?user=u1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HIDDEN = b"GET /livez HTTP/1.1\r\nHost: hidden\r\n\r\n"
 
 
@@ -146,7 +146,9 @@ def test_headers_that_are_too_large_are_431(server):
 
 @pytest.mark.parametrize("declared", [65_537, 2 * 1024**3, 10**30])
 def test_a_body_declared_too_large_is_413_before_it_is_sent(server, declared):
-    head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n{" % declared
+    head = (
+        b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{" % declared
+    )
     ((status, _, body),) = answers(exchange(server, head))
     assert status == 413
     assert json.loads(body)["type"] == "/docs#body-too-large"
@@ -154,7 +156,7 @@ def test_a_body_declared_too_large_is_413_before_it_is_sent(server, declared):
 
 def test_a_body_of_just_the_limit_is_read(server):
     body = b'{"user": "u1"}'.ljust(65_536)
-    head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     request = head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     assert [status for status, _, _ in answers(exchange(server, request))] == [200]
 
@@ -167,7 +169,7 @@ def test_a_body_of_just_the_limit_is_read(server):
     ],
 )
 def test_no_other_path_leads_anywhere(server, path):
-    request = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path.encode()
+    request = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode()
     ((status, _, body),) = answers(exchange(server, request))
     assert status == 404
     assert json.loads(body)["type"] == "/docs#not-found"
@@ -189,7 +191,7 @@ def test_no_other_path_leads_anywhere(server, path):
     ],
 )
 def test_no_request_line_is_redirected_or_reflected(server, line, wanted):
-    request = f"{line}\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode()
+    request = f"{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     ((status, headers, body),) = answers(exchange(server, request))
     assert status == wanted
     assert "location" not in headers
@@ -197,7 +199,9 @@ def test_no_request_line_is_redirected_or_reflected(server, line, wanted):
 
 
 def test_raw_utf8_in_the_target_is_the_id_it_spells(server):
-    request = "GET /recommend?user=😀 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    request = (
+        "GET /recommend?user=😀 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
     ((status, _, body),) = answers(exchange(server, request))
     assert status == 200
     assert json.loads(body)["user"] == "😀"
@@ -244,7 +248,7 @@ def slow_app(service, release):
     return app
 
 
-WAIT = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
+WAIT = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_beyond_the_queue_the_answer_is_503_but_health_is_told(service, caplog):
@@ -259,7 +263,7 @@ def test_beyond_the_queue_the_answer_is_503_but_health_is_told(service, caplog):
             waiting[-1].sendall(WAIT)
             time.sleep(0.05)
         health = stack.enter_context(connect(server))
-        health.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        health.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         time.sleep(0.1)
         release.set()
         assert answers(everything(health))[0][0] == 200
@@ -285,12 +289,12 @@ def test_stopping_flips_readiness_refuses_newcomers_and_finishes_what_was_sent(s
     with running(slow_app(service, release), threads=2) as server, ExitStack() as stack:
         address = server.address
         kept = stack.enter_context(connect(server))
-        kept.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert kept.recv(65536).startswith(b"HTTP/1.1 200")
         waiting = stack.enter_context(connect(server))
         waiting.sendall(WAIT + WAIT)
         server.stop()
-        kept.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.2)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, timeout=2)
@@ -317,8 +321,8 @@ def test_a_signal_ends_the_process_with_0_and_loses_no_request(films, number):
         {"requests": [{"user": f"u{i % 40 + 1}", "k": 20} for i in range(100)]}
     ).encode()
     request = (
-        b"POST /v1/recommend/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(batch), batch)
+        b"POST /v1/recommend/batch HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(batch), batch)
     )  # fmt: skip
     environment = {
         **os.environ,

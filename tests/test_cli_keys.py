@@ -77,6 +77,14 @@ def test_serve_takes_its_limits_from_the_flags(run, tmp_path, monkeypatch):
     assert run("serve", tmp_path / "films")[0] == 0
     answers = [app.test_client().post("/v1/recommend", json=history) for app in apps]
     assert [answer.status_code for answer in answers] == [413, 400, 200]
+    assert run("serve", tmp_path / "films", "--allow-host", "Shop.example")[0] == 0
+    shop = {"headers": {"Host": "shop.example"}}
+    assert [app.test_client().get("/livez", **shop).status_code for app in apps[2:]] == [421, 200]
+    code, _, err = run(
+        "serve", tmp_path / "films", "--allow-host", "x", "--api-key-file", tmp_path / "keys"
+    )
+    assert (code, len(apps)) == (2, 4)
+    assert "--allow-host does not go with --api-key-file" in err
 
 
 def test_wrong_uses_are_one_line_and_a_code(run, tmp_path):

@@ -16,6 +16,7 @@ from recae_api.documentation import openapi_app
 from recae_api.headers import common_headers, request_id
 from recae_api.keys import KeyRing
 from recae_api.lifecycle import Lifecycle
+from recae_api.origins import require_known_host, require_same_site
 from recae_api.pages import add_pages
 from recae_api.problems import MEDIA_TYPE, Problem, encoded, problem_of_status
 from recae_api.routes import add_routes
@@ -59,10 +60,13 @@ def create_app(service: RecommendationService, settings: Settings | None = None)
 
     @app.before_request
     def admit() -> None:
-        """Key first, then size: whoever has no key learns nothing from the parameters."""
+        """Origin and key first, then size: a stranger learns nothing from the parameters."""
         g.started = time.monotonic()
         g.request_id = request_id(request.headers.get("X-Request-ID", ""))
-        if ring is not None:
+        require_same_site(request)
+        if ring is None:
+            require_known_host(request, settings.allow_hosts)
+        else:
             g.key_id = require_scope(ring, request)
         if (request.content_length or 0) > settings.max_body_bytes:
             raise problem_of_status(413)

@@ -15,7 +15,7 @@ from recae_api.problems import KINDS, MEDIA_TYPE
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 _REFERENCE: Final = "#/components/schemas/{model}"  # pydantic fills it in
-_COMMON: Final = (400, 500, 503)
+_COMMON: Final = (400, 421, 500, 503)
 
 
 def openapi_app(name: str, **options: Any) -> OpenAPI:

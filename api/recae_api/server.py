@@ -5,7 +5,6 @@ after contradictory lengths; its own errors are problem documents; a request mus
 time, however steadily it trickles; the queue is bounded; stopping answers what was already sent.
 """
 
-import ipaddress
 import logging
 import re
 import signal
@@ -27,6 +26,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from recae.errors import ConfigError, ResourceError
 from recae_api.headers import common_headers, request_id
 from recae_api.lifecycle import lifecycle_of
+from recae_api.origins import is_loopback
 from recae_api.problems import MEDIA_TYPE, encoded, problem_of_status
 
 _MAX_HEADER_BYTES: Final = 16 * 1024
@@ -177,7 +177,7 @@ class Server:
         insecure: bool = False,
     ) -> None:
         lifecycle = lifecycle_of(app)
-        if lifecycle.settings.key_file is None and not insecure and not _is_loopback(host):
+        if lifecycle.settings.key_file is None and not insecure and not _on_loopback(host):
             raise ConfigError(
                 f"host {host!r} can be reached from other machines and no API keys are configured; "
                 "with keys, or on 127.0.0.1, it is accepted"
@@ -289,9 +289,9 @@ def serve(
             signal.signal(number, handler)
 
 
-def _is_loopback(host: str) -> bool:
+def _on_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", None, proto=socket.IPPROTO_TCP)  # noqa: S104  # what an empty host means
     except OSError:
         return False  # listening will say what is wrong with it
-    return all(ipaddress.ip_address(address[4][0]).is_loopback for address in found)
+    return all(is_loopback(str(address[4][0])) for address in found)

@@ -1,10 +1,13 @@
 """`Settings`: every limit and choice of the application, in one place."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Final, Literal, final
 
 from recae.errors import ConfigError
+
+_NAME: Final = re.compile(r"[a-z0-9._-]+")
 
 
 @final
@@ -30,11 +33,14 @@ class Settings:
         Longest id, in characters.
     key_file
         File of API keys (`recae_api.keys`); None serves everybody.
+    allow_hosts
+        Names, in lower case and without port, that a request from this machine may have as its
+        host beside ``localhost``: those of a proxy that passes its own on. Keys make it any name.
 
     Raises
     ------
     ConfigError
-        If a limit is below 1.
+        If a limit is below 1, or a name of a host is none.
     """
 
     max_k: int = 100
@@ -44,6 +50,7 @@ class Settings:
     max_history: int = 1000
     max_id_length: int = 4096
     key_file: Path | None = None
+    allow_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("max_k", "max_body_bytes", "max_batch", "max_history", "max_id_length"):
@@ -53,3 +60,8 @@ class Settings:
             raise ConfigError(
                 f"unknown_user is {self.unknown_user!r}; 'error' and 'popular' are accepted"
             )
+        for name in self.allow_hosts:
+            if not _NAME.fullmatch(name):
+                raise ConfigError(
+                    f"host {name!r} is no name; lower case without scheme and port is accepted"
+                )

@@ -50,6 +50,13 @@ from recae.serving import RecommendationService
 @click.option(
     "--unknown-user", type=click.Choice(["error", "popular"]), default="error", show_default=True
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Without keys: a host name to answer to beside localhost, of a proxy here; repeatable.",
+)
 @click.option("--insecure-no-auth", is_flag=True, help="Listen beyond this machine without keys.")
 def command(
     directory: Path,
@@ -62,6 +69,7 @@ def command(
     max_body_bytes: int,
     api_key_file: Path | None,
     unknown_user: Literal["error", "popular"],
+    allow_hosts: tuple[str, ...],
     insecure_no_auth: bool,
 ) -> None:
     """Answer GET /recommend?user=ID from the model directory DIR until stopped."""
@@ -70,6 +78,10 @@ def command(
     from recae_api import Settings, create_app
     from recae_api.server import serve
 
+    if allow_hosts and api_key_file is not None:
+        raise click.UsageError(
+            "--allow-host does not go with --api-key-file: with keys any name is answered to"
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     service = RecommendationService.open(directory)
     torch.set_num_threads(1)  # requests run side by side; each alone is small
@@ -80,6 +92,7 @@ def command(
         max_body_bytes=max_body_bytes,
         unknown_user=unknown_user,
         key_file=api_key_file,
+        allow_hosts=tuple(name.lower() for name in allow_hosts),
     )
     serve(
         create_app(service, settings),
