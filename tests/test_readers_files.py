@@ -1,6 +1,7 @@
 """Files that are compressed, binary, missing, in parts, or change: what reaches the reader."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from recae.data.readers import ReadOptions, read, read_interactions, sources
-from recae.errors import ConfigError, DataError
+from recae.errors import BusyError, ConfigError, DataError, ResourceError
+from recae.storage import atomic_file
 
 TABLE = b"user,item,rating\n" + b"".join(b"u%d,i%d,%d\n" % (i, i * 7, i % 5) for i in range(2000))
 
@@ -245,8 +247,47 @@ def test_rejects_never_touch_the_input(tmp_path: Path) -> None:
 
 
 def test_rejects_need_a_place(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot write rejects"):
+    with pytest.raises(ResourceError, match=r"cannot write .*rejects\.csv: no such file"):
         read_interactions(written(tmp_path, TABLE), rejects=tmp_path / "no" / "rejects.csv")
+
+
+def test_rejects_are_written_as_every_file_is(tmp_path: Path) -> None:
+    path = written(tmp_path, b"user,item\nu,a\nu,b\n,c\n")
+    rejects = tmp_path / "out" / "rejects.csv"
+    rejects.parent.mkdir()
+    with (
+        atomic_file(rejects),
+        pytest.raises(BusyError, match=r"rejects\.csv is being written by another process"),
+    ):
+        read_interactions(path, rejects=rejects, max_bad_rows=0.9)
+    rejects.write_text("before")
+    (rejects.parent / ".rejects.csv.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ResourceError, match="links are not followed"):
+        read_interactions(path, rejects=rejects, max_bad_rows=0.9)
+    assert not (tmp_path / "elsewhere").exists()
+    (rejects.parent / ".rejects.csv.partial").unlink()
+    for name in ("damaged.csv", "missing.csv"):
+        (tmp_path / "damaged.csv").write_bytes(b"user,item\n,b\n" + b"u" * (1 << 21))
+        with pytest.raises(DataError):
+            read_interactions(tmp_path / name, rejects=rejects, max_bad_rows=0.9)
+        assert [p.name for p in rejects.parent.iterdir()] == ["rejects.csv"]
+        assert rejects.read_text() == "before"
+    read_interactions(path, rejects=rejects, max_bad_rows=0.9)
+    assert rejects.read_text().splitlines()[1:] == ['table.csv,4,empty_user,",c"']
+
+
+def test_a_full_disk_under_the_rejects_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    path = written(tmp_path, b"user,item\nu,a\n" + b",b\n" * 5)
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(ResourceError, match=r"cannot write .*rejects\.csv: no space left"):
+        read_interactions(path, rejects=tmp_path / "rejects.csv", max_bad_rows=0.9)
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
 
 
 @pytest.mark.parametrize(

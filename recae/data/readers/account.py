@@ -1,15 +1,17 @@
 """`Account`: counts every row while it is read, keeps the rejected ones, refuses inputs too bad."""
 
 import csv
-import os
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, final
+from typing import Any, final
 
 import numpy as np
 
 from recae.data.report import Dropped, ReadReport
-from recae.errors import ConfigError, DataError, ResourceError
+from recae.errors import DataError
+from recae.storage import atomic_file
 
 SHOWN_LINES = 20
 _SHOWN_TEXT = 80
@@ -27,30 +29,19 @@ class Account:
         Name of the input, for people.
     rejects
         Where to write every rejected row, as CSV with file, line, reason and text; None: nowhere.
-
-    Raises
-    ------
-    ConfigError
-        If `rejects` cannot be written.
+        See `rejects_file`.
     """
 
-    def __init__(self, source: str, rejects: Path | None = None) -> None:
+    def __init__(self, source: str, rejects: io.TextIOWrapper | None = None) -> None:
         self.source = source
         self.rows_read = 0
         self.notices: list[str] = []
         self._rows: dict[str, int] = {}
         self._lines: dict[str, list[int]] = {}
         self._example: tuple[str, int, bytes] | None = None
-        self._path = rejects
-        self._file: IO[str] | None = None
+        self._writer: Any = None
         if rejects is not None:
-            try:
-                self._file = _partial(rejects).open(
-                    "w", encoding="utf-8", errors="backslashreplace", newline=""
-                )
-            except OSError as error:
-                raise ConfigError(f"cannot write rejects to {rejects}: {error}") from error
-            self._writer: Any = csv.writer(self._file, lineterminator="\n")
+            self._writer = csv.writer(rejects, lineterminator="\n")
             self._writer.writerow(["file", "line", "reason", "text"])
 
     def reject(
@@ -73,14 +64,9 @@ class Account:
             if self._example is None and reason not in _HARMLESS:
                 self._example = (reason, before + line + offset, raw)
             self._count(reason, [before + line + offset])
-        if self._file is None:
-            return
-        try:
-            for offset, reason, raw in rows:
+            if self._writer is not None:
                 text = raw.decode("utf-8", "backslashreplace")
                 self._writer.writerow([part, line + offset, reason, _printable(text)])
-        except OSError as error:
-            raise ResourceError(f"cannot write rejects to {self._path}: {error}") from error
 
     def drop(self, reason: str, lines: np.ndarray) -> None:
         """Count rows left out by a threshold, given their lines in any order."""
@@ -120,25 +106,26 @@ class Account:
         dropped = {r: Dropped(n, tuple(self._lines[r])) for r, n in self._rows.items()}
         return ReadReport(self.source, self.rows_read, kept, merged, dropped, tuple(self.notices))
 
-    def close(self, *, publish: bool) -> None:
-        """Give the rejects file its name, or remove what was written of it."""
-        if self._file is None or self._path is None:
-            return
-        partial = _partial(self._path)
-        try:
-            with self._file:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            if publish:
-                partial.replace(self._path)
-            else:
-                partial.unlink()
-        except OSError as error:
-            raise ResourceError(f"cannot write rejects to {self._path}: {error}") from error
 
+@contextmanager
+def rejects_file(path: Path | None) -> Iterator[io.TextIOWrapper | None]:
+    """File of rejected rows, which replaces `path` when the body ends; None where that is None.
 
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+    Raises
+    ------
+    ConfigError, ResourceError, BusyError
+        As in `atomic_file`.
+    """
+    if path is None:
+        yield None
+        return
+    with (
+        atomic_file(path) as raw,
+        io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", newline=""
+        ) as text,
+    ):
+        yield text
 
 
 def _printable(text: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from recae.data.interactions import Interactions
 from recae.data.options import checked_options
-from recae.data.readers.account import Account
+from recae.data.readers.account import Account, rejects_file
 from recae.data.readers.assemble import Rows, assemble
 from recae.data.readers.batch import Checked, check
 from recae.data.readers.blocks import Blocks
@@ -71,12 +71,14 @@ def read_interactions(
     Raises
     ------
     ConfigError
-        If an option is not accepted.
+        If an option is not accepted, or `rejects` names no file or lies in the input.
     DataError
         If the input is missing, binary, damaged, ambiguous, has too many malformed rows or no
         usable one, mixes units of time, or changes while it is read.
     ResourceError
-        If `rejects` cannot be written any further.
+        If `rejects` cannot be written.
+    BusyError
+        If another process is writing it.
 
     Examples
     --------
@@ -87,18 +89,13 @@ def read_interactions(
     options = checked_options(ReadOptions, options, where="read_interactions")
     given = ReadOptions(**options)  # type: ignore[arg-type]  # types were checked
     _refuse_overwriting(source, rejects)
-    frame = source if isinstance(source, pd.DataFrame) else None
-    account = Account(_source_name(source), None if rejects is None else Path(rejects))
     rows = Rows()
-    done = False
-    try:
-        if frame is not None:
-            _read_frame(frame, rows, account, given)
-        elif not isinstance(source, pd.DataFrame):
+    with rejects_file(None if rejects is None else Path(rejects)) as rejected:
+        account = Account(_source_name(source), rejected)
+        if isinstance(source, pd.DataFrame):
+            _read_frame(source, rows, account, given)
+        else:
             _read_parts(list_parts(source), rows, account, given)
-        done = True
-    finally:
-        account.close(publish=done)
     account.refuse_if_bad(given.max_bad_rows)
     data = assemble(rows, given, account)
     assert data.report is not None
