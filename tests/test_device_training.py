@@ -10,10 +10,13 @@ from torch import nn
 
 from recae.data.histories import canonical_csr
 from recae.errors import DivergedError
-from recae.networks.mult_vae import MultVAENetwork
+from recae.networks.batch import SparseBatch
+from recae.networks.losses import multinomial_nll
+from recae.networks.mult_vae import Loss, MultVAENetwork
 from recae.training import trainer
 from recae.training.config import TrainingConfig
 from recae.training.device_steps import DeviceSteps
+from recae.training.optimiser import WideNetwork, resolve_path
 from recae.training.trainer import Trainer
 
 ITEMS = 120
@@ -62,6 +65,30 @@ def test_steps_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log[-1].loss < log[0].loss
     assert log[-1].loss == pytest.approx(log[-1].nll + 0.2 * log[-1].kl, rel=1e-5)
     assert net.path is None
+
+
+class OneLayer(nn.Module):
+    """A network with two wide tables whose draws `DeviceSteps` does not know: it has none."""
+
+    path = None
+    weight_decay = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(ITEMS, 4, mode="sum")
+        self.output = nn.Linear(4, ITEMS)
+
+    def loss(self, x: SparseBatch, *, step: int, rng: torch.Generator) -> Loss:
+        nll = x.mean(multinomial_nll(self.output(self.table(x.items, x.offsets)), x))
+        return Loss(nll, nll, torch.zeros_like(nll))
+
+
+def test_another_network_takes_the_steps_of_any_device() -> None:
+    net = OneLayer()
+    assert isinstance(net, WideNetwork)
+    assert resolve_path("auto", net, torch.device("cuda")) == "gathered"
+    log = Trainer(config()).fit(net, rows())
+    assert log[-1].loss < log[0].loss
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:

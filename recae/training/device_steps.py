@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
-from torch import Tensor, nn
+from torch import Tensor
 
 from recae.networks.batch import SparseBatch
 from recae.networks.device_path import DevicePath, StepEntries, StepKernels
@@ -26,6 +26,9 @@ from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
 from recae.training.rows import STEP, epoch_order, stream
 from recae.training.step_graph import StepGraph
 from recae.training.table_adam import BETAS, EPSILON
+
+# Networks whose dropout and noise are drawn here.
+DeviceNetwork = MultDAENetwork | MultVAENetwork
 
 # Spare places of a batch, as a share of the entries; and what they are a multiple of.
 _SPARE = 1 / 8
@@ -39,7 +42,7 @@ class DeviceSteps:
     Parameters
     ----------
     network
-        Mult-DAE or Mult-VAE, on its device; changed in place, `close` unsets its path.
+        A `DeviceNetwork`, on its device; changed in place, `close` unsets its path.
     rows
         Training histories, none empty.
     batch_size, n_epochs, learning_rate, precision, seed
@@ -50,7 +53,7 @@ class DeviceSteps:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: DeviceNetwork,
         rows: csr_array,
         *,
         batch_size: int,
@@ -60,7 +63,6 @@ class DeviceSteps:
         seed: int,
         kernels: StepKernels | None = None,
     ) -> None:
-        assert isinstance(network, MultDAENetwork | MultVAENetwork)
         weight = network.output.weight
         device, self._dtype = weight.device, weight.dtype
         self._network, self._device, self._seed = network, device, seed

@@ -11,6 +11,7 @@ from recae.networks.fast_path import FastPath, WidePath
 from recae.networks.fused_softmax import FusedSoftmax
 from recae.networks.plain_path import PlainPath
 from recae.training.config import Auto, StepPath
+from recae.training.device_steps import DeviceNetwork
 from recae.training.table_adam import BETAS, EPSILON, TableAdam
 
 # The encoder table's rows without an entry are put off when a step touches less than this share.
@@ -38,8 +39,9 @@ def resolve_path(
 ) -> StepPath:
     """Path to train `network` by; ``"auto"`` is the one that is known to be the fastest.
 
-    That is the fast one from 10,000 items on the CPU; on a CUDA device at any size, as there the
-    others wait for the host at each step, unless the weights are read at `every_step`.
+    That is the fast one from 10,000 items on the CPU; on a CUDA device at any size where its steps
+    are recorded, which others are not, as those wait for the host: it takes a `DeviceNetwork` whose
+    weights are not read at `every_step`.
 
     Raises
     ------
@@ -55,7 +57,8 @@ def resolve_path(
     if not isinstance(output, Tensor):
         return "plain"
     if device.type == "cuda":
-        return "fast" if able and not every_step else "gathered"
+        known = able and isinstance(network, DeviceNetwork)
+        return "fast" if known and not every_step else "gathered"
     wide = able and len(output) >= WIDE_ITEMS
     return "fast" if wide and device.type == "cpu" else "gathered"
 

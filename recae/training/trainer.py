@@ -23,7 +23,7 @@ from recae.training.config import (
     steps_per_epoch,
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
-from recae.training.device_steps import DeviceSteps
+from recae.training.device_steps import DeviceNetwork, DeviceSteps
 from recae.training.heap import steady_heap
 from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.rows import STEP, DeviceRows, stream
@@ -189,7 +189,7 @@ class _Run:
         self.heap = nullcontext if path == "plain" else steady_heap  # plain is PyTorch alone
         self.parameters = dict(network.named_parameters())
         self.optimiser: Optimiser | DeviceSteps
-        if recorded(path, device, averaged=averaged):
+        if isinstance(network, DeviceNetwork) and recorded(path, device, averaged=averaged):
             self.optimiser = DeviceSteps(
                 network,
                 rows,
