@@ -28,8 +28,7 @@ from recae.experiment.needs import Term, TrainingShape, needs, peak_bytes
 from recae.models.ease import EASEConfig
 from recae.models.mult_vae import MultDAE, MultVAE, MultVAEConfig
 from recae.models.registry import MODELS
-from recae.training.config import TrainingConfig
-from recae.training.optimiser import WIDE_ITEMS
+from recae.training.config import WIDE_ITEMS, TrainingConfig
 
 SHAPE = TrainingShape(n_users=1000, n_items=5000, n_interactions=50_000, n_validation=100)
 SMALL = {"hidden": (16,), "latent_dim": 8}

@@ -268,7 +268,7 @@ def test_a_checkpoint_of_another_device_precision_or_path_is_not_resumed(
         with pytest.raises(ConfigError, match=f"{name} was '{value}' and is '{step[name]}'"):
             Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), resume=True)
     (tmp_path / "epoch-000002.json").write_text(json.dumps(about))
-    monkeypatch.setattr("recae.training.optimiser.WIDE_ITEMS", N_ITEMS)  # auto means another path
+    monkeypatch.setattr("recae.training.config.WIDE_ITEMS", N_ITEMS)  # auto means another path
     with pytest.raises(ConfigError, match="path was 'gathered' and is 'fast'"):
         Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), resume=True)
 

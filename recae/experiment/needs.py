@@ -14,9 +14,8 @@ from recae.networks import device_path, fused_softmax
 from recae.ranking.on_device import DEVICE_CELLS
 from recae.ranking.propose import MAX_CELLS, rows_at_once
 from recae.ranking.side_by_side import batches_at_once
-from recae.training.config import TrainingConfig, planned_batch_size
+from recae.training.config import TrainingConfig, planned_batch_size, planned_path, recorded
 from recae.training.device import resolve_device, resolve_precision
-from recae.training.optimiser import WIDE_ITEMS
 
 Phase = Literal["always", "step", "validation", "evaluation"]
 _PHASES: tuple[Phase, ...] = ("step", "validation", "evaluation")
@@ -138,16 +137,16 @@ def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) ->
     tables = shape.n_items * (encoder[0] + decoder[-1])
     parameters = tables + inner + encoder[0] + shape.n_items
     weights = _FLOAT * parameters
-    on_cuda = resolve_device(config.device).type == "cuda"
-    recorded = on_cuda and config.path in ("auto", "fast") and config.ema_decay is None
-    wide = shape.n_items >= WIDE_ITEMS and not on_cuda
-    fast = recorded or config.path == "fast" or (config.path == "auto" and wide)
+    device = resolve_device(config.device).type
+    on_cuda, averaged = device == "cuda", config.ema_decay is not None
+    path = planned_path(config.path, n_items=shape.n_items, device=device, recordable=not averaged)
+    fast, on_graph = path == "fast", recorded(path, device, averaged=averaged)
     gradients = weights - _FLOAT * tables if fast else weights
     copies = [
         Term("weights", weights, f"{parameters:,} float32 numbers"),
         Term("Adam moments", 2 * weights, "two for each weight"),
     ]
-    if config.ema_decay is not None:
+    if averaged:
         copies.append(Term("moving average", weights, "a copy of the weights"))
     if shape.n_validation:
         copies.append(Term("best weights", weights, "a copy of the weights"))
@@ -159,10 +158,10 @@ def _autoencoder(config: MultVAEConfig | MultDAEConfig, shape: TrainingShape) ->
             20 * shape.n_interactions + 32 * shape.n_users,
             "the interactions: 20 bytes each, 32 a user",
         ),
-        *_step_terms(config, shape, decoder[-1], fast=fast, recorded=recorded, weights=weights),
+        *_step_terms(config, shape, decoder[-1], fast=fast, recorded=on_graph, weights=weights),
         *_validation_terms(config, shape, encoder[0], decoder[-1], weights),
     ]
-    if recorded:
+    if on_graph:
         number = 2 if _in_bfloat16(config) else _FLOAT
         padded = number * shape.n_items * (decoder[-1] + 8)
         read = number * shape.n_items * encoder[0] + padded

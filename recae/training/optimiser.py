@@ -10,14 +10,12 @@ from recae.errors import ConfigError
 from recae.networks.fast_path import FastPath, WidePath
 from recae.networks.fused_softmax import FusedSoftmax
 from recae.networks.plain_path import PlainPath
-from recae.training.config import Auto, StepPath
+from recae.training.config import Auto, StepPath, planned_path
 from recae.training.device_steps import DeviceNetwork
 from recae.training.table_adam import BETAS, EPSILON, TableAdam
 
 # The encoder table's rows without an entry are put off when a step touches less than this share.
 _FEW = 1 / 8
-# Items from which blocks gain more than their handling costs.
-WIDE_ITEMS = 10_000
 
 
 @runtime_checkable
@@ -37,11 +35,9 @@ def resolve_path(
     *,
     every_step: bool = False,
 ) -> StepPath:
-    """Path to train `network` by; ``"auto"`` is the one that is known to be the fastest.
+    """Path to train `network` by: that of `planned_path`, where the network has it.
 
-    That is the fast one from 10,000 items on the CPU; on a CUDA device at any size where its steps
-    are recorded, which others are not, as those wait for the host: it takes a `DeviceNetwork` whose
-    weights are not read at `every_step`.
+    Weights that are read at `every_step` leave no step to be recorded.
 
     Raises
     ------
@@ -49,18 +45,15 @@ def resolve_path(
         If the network lacks the path that was asked for.
     """
     output = network.output.weight if isinstance(network, WideNetwork) else None
-    able = isinstance(output, Tensor) and output.dtype == torch.float32
+    output = output if isinstance(output, Tensor) else None
+    able = output is not None and output.dtype == torch.float32
     if (path == "fast" and not able) or (path == "gathered" and output is None):
         raise ConfigError(f"path is {path}; this network has none, auto or plain is accepted")
-    if path != "auto":
-        return path
-    if not isinstance(output, Tensor):
-        return "plain"
-    if device.type == "cuda":
-        known = able and isinstance(network, DeviceNetwork)
-        return "fast" if known and not every_step else "gathered"
-    wide = able and len(output) >= WIDE_ITEMS
-    return "fast" if wide and device.type == "cpu" else "gathered"
+    if path == "auto" and not able:
+        return "plain" if output is None else "gathered"
+    recordable = isinstance(network, DeviceNetwork) and not every_step
+    n_items = 0 if output is None else len(output)
+    return planned_path(path, n_items=n_items, device=device.type, recordable=recordable)
 
 
 @final

@@ -20,6 +20,7 @@ from recae.training.config import (
     TrainingConfig,
     planned_batch_size,
     planned_epochs,
+    recorded,
     steps_per_epoch,
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
@@ -189,7 +190,7 @@ class _Run:
         self.heap = nullcontext if path == "plain" else steady_heap  # plain is PyTorch alone
         self.parameters = dict(network.named_parameters())
         self.optimiser: Optimiser | DeviceSteps
-        if isinstance(network, DeviceNetwork) and recorded(path, device, averaged=averaged):
+        if isinstance(network, DeviceNetwork) and recorded(path, device.type, averaged=averaged):
             self.optimiser = DeviceSteps(
                 network,
                 rows,
@@ -329,11 +330,6 @@ class _Run:
         scores = [record.validation for record in self.log if record.validation is not None]
         self.best_score = max(scores, default=-math.inf)
         logger.info("resumed", extra={"epoch": found.epoch})
-
-
-def recorded(path: str, device: torch.device, *, averaged: bool) -> bool:
-    """Whether steps are those of `DeviceSteps`, which keep no average of the weights."""
-    return path == "fast" and device.type == "cuda" and not averaged
 
 
 def _copies(parameters: dict[str, nn.Parameter] | dict[str, Tensor]) -> dict[str, Tensor]:
