@@ -212,6 +212,11 @@ def test_a_version_pruned_while_it_is_read_gives_way_to_the_new_one(
         ({"users": None}, "users and histories go together"),
         ({"users": IdMap(["a"])}, "1 users for 5 histories"),
         ({"keep": 0}, "keep is 0; at least 1"),
+        ({"provenance": {"x": "y" * (16 << 20)}}, "provenance.json has 16777230 bytes; at most 16"),
+        ({"provenance": {"x": {1: 0, "1": 0}}}, "provenance.json cannot be stored: '<' not"),
+        ({"metrics": {"x": float("nan")}}, "metrics.json cannot be stored: .* not JSON compliant"),
+        ({"metrics": {"x": "\ud800"}}, "metrics.json cannot be stored: .* surrogates"),
+        ({"split": {"x": np.int64(1)}}, "split.json cannot be stored: .* int64 is not JSON"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from recae.errors import BundleError
-from recae.storage import directory_handle, read_plain
+from recae.errors import BundleError, ConfigError
+from recae.storage import directory_handle, json_bytes, read_plain
 
 FORMAT = 1
 OLDEST_FORMAT = 1
@@ -224,6 +224,34 @@ def parse_json(content: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BundleError(f"{path} is not a JSON object")
     return value
+
+
+def document_bytes(name: str, value: Mapping[str, object]) -> bytes:
+    """Content of a document of a version.
+
+    Raises
+    ------
+    ConfigError
+        If JSON has no such value, or it is larger than what is read.
+    """
+    try:
+        content = json_bytes(value)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ConfigError(f"{name} cannot be stored: {error}") from error
+    return bounded(name, content)
+
+
+def bounded(name: str, content: bytes) -> bytes:
+    """`content`, if a file `name` of a version may be so large.
+
+    Raises
+    ------
+    ConfigError
+        If it may not.
+    """
+    if len(content) > _max_bytes(name):
+        raise ConfigError(f"{name} has {len(content)} bytes; at most {_max_bytes(name)} are read")
+    return content
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from recae.storage import (
     fsync_directory,
     partial_name,
     write_atomic,
-    write_json,
     write_parquet,
     write_safetensors,
 )
@@ -74,7 +73,8 @@ def save_bundle(
     Raises
     ------
     ConfigError
-        If the directory is not accepted, or the parts do not fit each other.
+        If the directory is not accepted, the parts do not fit each other, or one could not be read
+        again.
     NotFittedError
         If the model is not fitted.
     BusyError
@@ -88,6 +88,15 @@ def save_bundle(
         raise ConfigError(f"keep is {keep}; at least 1 is accepted")
     _check_parts(model, items, item_table, users, histories, popularity)
     config = contents.config_document(model)
+    parts = {
+        layout.CONFIG: config,
+        layout.SPLIT: split,
+        layout.METRICS: metrics,
+        layout.PROVENANCE: provenance,
+    }
+    documents = {
+        name: layout.document_bytes(name, part) for name, part in parts.items() if part is not None
+    }
     n_users = None if users is None else len(users)
     card = model_card(
         config,
@@ -97,12 +106,7 @@ def save_bundle(
         metrics=metrics,
         provenance=provenance,
     )
-    documents = {
-        layout.CONFIG: config,
-        layout.SPLIT: split,
-        layout.METRICS: metrics,
-        layout.PROVENANCE: provenance,
-    }
+    documents[layout.CARD] = layout.bounded(layout.CARD, card.encode())
     if not root.exists():
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
@@ -115,9 +119,7 @@ def save_bundle(
         try:
             files: dict[str, tuple[str, int]] = {}
             for name, document in documents.items():
-                if document is not None:
-                    files[name] = write_json(staging / name, document)
-            files[layout.CARD] = write_atomic(staging / layout.CARD, card.encode())
+                files[name] = write_atomic(staging / name, document)
             files[layout.MODEL] = write_safetensors(staging / layout.MODEL, model.arrays())
             table = contents.items_table(items, item_table, popularity)
             files[layout.ITEMS] = write_parquet(staging / layout.ITEMS, table)

@@ -150,18 +150,21 @@ def write_atomic(path: str | Path, data: bytes, *, mode: int = 0o644) -> Written
     return file.written
 
 
-def write_json(path: str | Path, value: object, *, mode: int = 0o644) -> Written:
-    """Write `value` as JSON for people: indented, keys sorted, no NaN; same value, same bytes.
+def json_bytes(value: object) -> bytes:
+    """JSON for people: indented, keys sorted, no NaN; same value, same bytes.
 
     Raises
     ------
-    ValueError
-        If a number is not finite.
-    ResourceError, BusyError
-        As in `atomic_file`.
+    TypeError, ValueError
+        If JSON has no such value; it has no number that is not finite.
     """
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return write_atomic(path, f"{text}\n".encode(), mode=mode)
+    return f"{text}\n".encode()
+
+
+def write_json(path: str | Path, value: object, *, mode: int = 0o644) -> Written:
+    """Write `value` as JSON; errors as in `json_bytes` and `atomic_file`."""
+    return write_atomic(path, json_bytes(value), mode=mode)
 
 
 def write_parquet(path: str | Path, table: Any, *, mode: int = 0o644) -> Written:
