@@ -268,12 +268,12 @@ def named_arrays(draw: st.DrawFn) -> dict[str, np.ndarray]:
 
 
 @settings(deadline=None, max_examples=150)
-@given(arrays=named_arrays(), text=st.none() | st.text(st.characters(exclude_categories=["Cs"])))
+@given(arrays=named_arrays())
 def test_tensors_round_trip(
-    tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray], text: str | None
+    tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "tensors"
-    written = storage.write_safetensors(path, arrays, metadata=text)
+    written = storage.write_safetensors(path, arrays)
     content = path.read_bytes()
     assert written == (storage.sha256_of(path), len(content))
     for found in (storage.read_safetensors(path), storage.read_safetensors(content)):
@@ -282,16 +282,14 @@ def test_tensors_round_trip(
             assert found[name].dtype == array.dtype.newbyteorder("=")
             assert found[name].shape == array.shape
             np.testing.assert_array_equal(found[name], array)
-    assert storage.read_metadata(path) == storage.read_metadata(content) == text
     backwards = dict(reversed(arrays.items()))
-    assert storage.write_safetensors(path, backwards, metadata=text) == written
+    assert storage.write_safetensors(path, backwards) == written
 
 
 def test_the_library_opens_the_file_and_finds_the_data_aligned(tmp_path: Path) -> None:
     arrays = {"a": np.ones(3, dtype=np.int8), "b": np.ones((2, 2), dtype=np.float64)}
-    storage.write_safetensors(tmp_path / "t", arrays, metadata="{}")
+    storage.write_safetensors(tmp_path / "t", arrays)
     with safetensors.safe_open(tmp_path / "t", framework="np") as file:
-        assert file.metadata() == {"recae": "{}"}
         assert sorted(file.keys()) == ["a", "b"]
         np.testing.assert_array_equal(file.get_tensor("b"), arrays["b"])
     content = (tmp_path / "t").read_bytes()
@@ -303,7 +301,6 @@ def test_the_library_opens_the_file_and_finds_the_data_aligned(tmp_path: Path) -
 def test_what_the_library_wrote_is_read(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"a": np.arange(4)}, tmp_path / "t")
     assert storage.read_safetensors(tmp_path / "t")["a"].tolist() == [0, 1, 2, 3]
-    assert storage.read_metadata(tmp_path / "t") is None
 
 
 def test_large_transposed_weights_are_written_in_blocks(
@@ -349,9 +346,8 @@ def test_what_cannot_be_stored_is_refused(
 )
 def test_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t").write_bytes(content)
-    for read in (storage.read_safetensors, storage.read_metadata):
-        with pytest.raises(BundleError, match="is not a safetensors file"):
-            read(tmp_path / "t")
+    with pytest.raises(BundleError, match="is not a safetensors file"):
+        storage.read_safetensors(tmp_path / "t")
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

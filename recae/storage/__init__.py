@@ -16,7 +16,7 @@ from recae.storage.files import (
 )
 from recae.storage.lock import directory_lock
 from recae.storage.plain import directory_handle, read_plain, sha256_of
-from recae.storage.tensors import read_metadata, read_safetensors, write_safetensors
+from recae.storage.tensors import read_safetensors, write_safetensors
 
 __all__ = [
     "Written",
@@ -27,7 +27,6 @@ __all__ = [
     "fsync_directory",
     "json_bytes",
     "partial_name",
-    "read_metadata",
     "read_plain",
     "read_safetensors",
     "sha256_of",

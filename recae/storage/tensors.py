@@ -1,8 +1,8 @@
 """Named arrays in a file: our own writer of the safetensors format, the library's reader.
 
-The library's ``save_file`` needs the arrays twice in memory, does not fsync, makes files that only
-their owner can read, and orders two metadata keys by chance. This writer streams, hashes while it
-writes, and gives the same bytes for the same arrays.
+The library's ``save_file`` needs the arrays twice in memory, does not fsync, and makes files
+that only their owner can read. This writer streams, hashes while it writes, and gives the same
+bytes for the same arrays.
 
 References
 ----------
@@ -26,16 +26,10 @@ _DTYPES = {
     "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 _BLOCK_BYTES = 1 << 24
-_MAX_HEADER_BYTES = 100_000_000  # the library's own limit
-_METADATA_KEY = "recae"
 
 
 def write_safetensors(
-    path: str | Path,
-    arrays: Mapping[str, np.ndarray],
-    *,
-    metadata: str | None = None,
-    mode: int = 0o644,
+    path: str | Path, arrays: Mapping[str, np.ndarray], *, mode: int = 0o644
 ) -> Written:
     """Write `arrays` to `path`, whole or not at all; same arrays, same bytes.
 
@@ -46,8 +40,6 @@ def write_safetensors(
     arrays
         By name: floats, integers and booleans of any shape, byte order and memory layout. One that
         is not contiguous is copied 16 MiB, or one row, at a time.
-    metadata
-        A text, often JSON, kept in the header; `read_metadata` returns it.
     mode
         Permissions: 0o640 for what is about people.
 
@@ -66,7 +58,7 @@ def write_safetensors(
         if name == "__metadata__":
             raise ConfigError("no array may be called '__metadata__', the format keeps that name")
     names = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # all aligned
-    header = _header(names, arrays, metadata)
+    header = _header(names, arrays)
     with atomic_file(path, mode=mode) as file:
         file.write(struct.pack("<Q", len(header)))
         file.write(header)
@@ -76,10 +68,8 @@ def write_safetensors(
     return file.written
 
 
-def _header(names: list[str], arrays: Mapping[str, np.ndarray], metadata: str | None) -> bytes:
+def _header(names: list[str], arrays: Mapping[str, np.ndarray]) -> bytes:
     fields: dict[str, object] = {}
-    if metadata is not None:
-        fields["__metadata__"] = {_METADATA_KEY: metadata}
     start = 0
     for name in names:
         array = arrays[name]
@@ -119,36 +109,11 @@ def read_safetensors(source: bytes | str | Path) -> dict[str, np.ndarray]:
     import safetensors
     import safetensors.numpy
 
-    data, where = _content(source)
+    if isinstance(source, bytes):
+        data, where = source, "the content"
+    else:
+        data, where = read_plain(source, max_bytes=1 << 62), str(source)
     try:
         return safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{where} is not a safetensors file: {error}") from error
-
-
-def read_metadata(source: bytes | str | Path) -> str | None:
-    """Text that `write_safetensors` kept in the header, or None.
-
-    Raises
-    ------
-    BundleError
-        As `read_safetensors`.
-    """
-    data, where = _content(source)
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > min(len(data) - 8, _MAX_HEADER_BYTES):
-        raise BundleError(f"{where} is not a safetensors file: its header is cut off")
-    try:
-        fields = json.loads(data[8 : 8 + size])
-        text = fields.get("__metadata__", {}).get(_METADATA_KEY)
-    except (ValueError, RecursionError, AttributeError) as error:
-        raise BundleError(f"{where} is not a safetensors file: its header is damaged") from error
-    if text is not None and not isinstance(text, str):
-        raise BundleError(f"{where} is not a safetensors file: its metadata is not text")
-    return text
-
-
-def _content(source: bytes | str | Path) -> tuple[bytes, str]:
-    if isinstance(source, bytes):
-        return source, "the content"
-    return read_plain(source, max_bytes=1 << 62), str(source)

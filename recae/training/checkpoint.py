@@ -80,9 +80,7 @@ class CheckpointStore:
             If the disk is full or cannot be written; the earlier checkpoints stay.
         """
         name = f"epoch-{checkpoint.epoch:06d}"
-        sha256, _ = write_safetensors(
-            self._directory / f"{name}.safetensors", checkpoint.tensors, metadata=None
-        )
+        sha256, _ = write_safetensors(self._directory / f"{name}.safetensors", checkpoint.tensors)
         about = {
             "epoch": checkpoint.epoch,
             "sha256": sha256,
