@@ -390,6 +390,18 @@ def test_reload_follows_the_directory(saved: Path, tmp_path: Path) -> None:
     assert service.recommend(user="u1").model_version == service.version == version
 
 
+def test_reload_follows_the_directory_wherever_the_process_goes(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(saved, tmp_path / "films"))
+    monkeypatch.chdir(tmp_path)
+    service = RecommendationService.open("films")
+    version = save(root, l2=50.0)
+    monkeypatch.chdir("/")
+    assert service.reload() is True
+    assert service.version == version
+
+
 @pytest.mark.parametrize("damage", ["pointer", "weights", "gone"])
 def test_a_damaged_model_is_refused_and_the_old_one_stays(
     saved: Path, tmp_path: Path, damage: str

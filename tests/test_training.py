@@ -283,6 +283,12 @@ def test_two_checkpoints_are_kept_and_a_fresh_run_forgets_them(tmp_path: Path) -
     assert [p.name for p in tmp_path.glob("epoch-*.json")] == ["epoch-000001.json"]
 
 
+def test_a_directory_that_cannot_be_made_is_a_resource_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="lock"):
+        Trainer(config(), directory=tmp_path / "file" / "run").fit(vae(), rows())
+
+
 def test_a_held_directory_is_busy(tmp_path: Path) -> None:
     with CheckpointStore(tmp_path).locked(), pytest.raises(BusyError, match=str(os.getpid())):
         Trainer(config(), directory=tmp_path).fit(vae(), rows())

@@ -56,7 +56,7 @@ class RecommendationService:
             If it is missing, damaged or written by a newer version of the package.
         """
         self = cls(load_bundle(directory))
-        self._directory = Path(directory)
+        self._directory = Path(directory).absolute()  # the process may go elsewhere
         return self
 
     @property

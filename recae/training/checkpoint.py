@@ -60,14 +60,15 @@ class CheckpointStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory.
+        """Hold the directory, made if missing.
 
         Raises
         ------
         BusyError
             If another process holds it.
+        ResourceError
+            If it cannot be made.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
         with directory_lock(self._directory):
             yield
 
