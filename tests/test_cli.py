@@ -21,6 +21,7 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.sample import sample_directory
 from recae.models.ease import EASE
+from recae.serving import bundle, current_version
 from recae.serving.batch import Asked, question
 
 Result = tuple[int, str, str]
@@ -541,6 +542,33 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
     assert flag in err
     assert message in err
     assert "read " not in err
+
+
+def test_all_of_an_evaluation_is_about_the_version_it_began_with(
+    run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "m"
+    train = ["train", small, "-o", out, "--model", "ease", "--set"]
+    assert run(*train, "ease.l2=5")[0] == 0
+    ask = ["evaluate", out, small, "--like", "cornac", "--json"]
+    before = json.loads(run(*ask)[1])
+    first = current_version(out)
+    real, later = bundle._read, []
+
+    def then_saved_again(*args):
+        found = real(*args)
+        if not later:
+            later.append("")  # a train evaluates, too
+            assert _run([str(a) for a in (*train, "ease.l2=5000")], debug=False) == 0
+        return found
+
+    monkeypatch.setattr(bundle, "_read", then_saved_again)
+    code, text, err = run(*ask, "--html", tmp_path / "r.html")
+    assert code == 0, err
+    assert current_version(out) != first
+    assert json.loads(text[text.index("{") :]) == before
+    assert first in (tmp_path / "r.html").read_text()
+    assert json.loads(run(*ask)[1]) != before
 
 
 def test_inspect_proves_the_older_versions_too(run, small: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import recae
 from recae.errors import DataError
 from recae.experiment import evaluate_stored
+from recae.serving import load_bundle
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_what_python_stored_can_be_evaluated(ratings: Path, tmp_path: Path) -> N
     split = recae.split(data, "strong", rng=1)
     model = recae.EASE(l2=5).fit(split.train)
     recae.save(model, tmp_path / "m", data=data, split=split)
-    report, _, _ = evaluate_stored(tmp_path / "m", ratings, metrics=["recall@5"])
+    report, _, _ = evaluate_stored(load_bundle(tmp_path / "m"), ratings, metrics=["recall@5"])
     assert (
         report["recall@5"].mean
         == recae.evaluate(model, split.test, metrics=["recall@5"])["recall@5"].mean

@@ -48,10 +48,13 @@ def command(
     names = (
         None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     )
+    bundle = load_bundle(directory)  # once: a save meanwhile must not mix two versions
     if html is None:
-        report, split, _ = evaluate_stored(directory, source, metrics=names, part=part, by=by)
+        report, split, _ = evaluate_stored(bundle, source, metrics=names, part=part, by=by)
     else:
-        table, report = stored_table(directory, source, metrics=names, part=part, by=by)
+        table, report = stored_table(
+            bundle, source, directory=directory, metrics=names, part=part, by=by
+        )
         split = table.split
         table.to_html(html, command=["recae", *sys.argv[1:]])
     if per_user is not None:
@@ -59,8 +62,7 @@ def command(
     value: dict[str, Any] = {**report.to_json(), "part": part, "protocol": split.to_json()}
     text = f"{part} part, protocol {split.protocol}\n{report}"
     if like is not None:
-        model = load_bundle(directory).model
-        theirs = like_library(model, split, like, metrics=list(report.metrics), part=part)
+        theirs = like_library(bundle.model, split, like, metrics=list(report.metrics), part=part)
         value["like"] = theirs.to_json()
         text += f"\n\n{theirs}"
     show(value, text, as_json=as_json)

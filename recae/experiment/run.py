@@ -15,11 +15,18 @@ from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions
 from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError, DataError
-from recae.evaluation import LikeReport, Report, evaluate, evaluate_like, parse_metric
+from recae.evaluation import (
+    DEFAULT_METRICS,
+    LikeReport,
+    Report,
+    evaluate,
+    evaluate_like,
+    parse_metric,
+)
 from recae.experiment.config import RunConfig
 from recae.models.registry import config_class, create
 from recae.ranking.recommender import Recommender
-from recae.serving import RecommendationService, load_bundle, save_bundle
+from recae.serving import Bundle, RecommendationService, save_bundle
 from recae.version import VERSION, installed_version
 
 _LIBRARIES = ("torch", "numpy", "scipy", "pyarrow", "implicit")
@@ -172,7 +179,7 @@ def load(directory: str | Path) -> RecommendationService:
 
 
 def evaluate_stored(
-    directory: str | Path,
+    bundle: Bundle,
     source: Any,
     *,
     metrics: Sequence[str] | None = None,
@@ -184,16 +191,32 @@ def evaluate_stored(
     Reads `source` as it was read for training, makes the stored split again, and refuses when the
     data or the split is another.
 
+    Parameters
+    ----------
+    bundle
+        A loaded version; everything about the model is taken from it.
+    source
+        The data it was trained on, as `read_interactions` takes it.
+    metrics
+        Those of the training when not given.
+    part
+        ``"test"`` or ``"validation"``.
+    by
+        Segments to add, as for `recae.evaluate`.
+
+    Returns
+    -------
+    The report, the split and the data.
+
     Raises
     ------
     DataError
-        If the data has another fingerprint than the training data, or there is no such part.
+        If the data has another fingerprint than the training data, or its split other items.
     ConfigError
-        If the model was stored without a split.
+        If the model was stored without a split, or its split has no such part.
     """
-    bundle = load_bundle(directory)
     if bundle.split is None:
-        raise ConfigError(f"the model in {directory} was stored without a split; train it again")
+        raise ConfigError(f"version {bundle.version} was stored without a split; train it again")
     stored: Mapping[str, Any] = bundle.split
     run: Mapping[str, Any] = bundle.provenance.get("run", {})
     data = read_interactions(source, **bundle.provenance.get("read", {}))
@@ -213,7 +236,7 @@ def evaluate_stored(
     report = evaluate(
         bundle.model,
         held_out,
-        metrics=metrics or run.get("metrics") or ("ndcg@100", "recall@20", "recall@50"),
+        metrics=metrics or run.get("metrics") or DEFAULT_METRICS,
         popularity=train_counts(split.train),
         train=split.train.matrix,
         by=by,

@@ -12,14 +12,14 @@ from recae.evaluation import DEFAULT_METRICS, Report
 from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import SEGMENTS, detailed, with_detail
 from recae.experiment.run import config_of, data_summary, evaluate_stored
-from recae.serving import load_bundle
-from recae.serving.bundle import Bundle
+from recae.serving import Bundle
 
 
 def stored_table(
-    directory: Path,
+    bundle: Bundle,
     source: Any,
     *,
+    directory: Path,
     metrics: Sequence[str] | None = None,
     part: Literal["test", "validation"] = "test",
     by: Sequence[str] = (),
@@ -28,6 +28,10 @@ def stored_table(
 
     Parameters
     ----------
+    bundle, source
+        As for `evaluate_stored`.
+    directory
+        Where the bundle was loaded from; the training log may lie there.
     metrics
         Those of the training when not given.
     by
@@ -44,11 +48,10 @@ def stored_table(
     ConfigError
         If the model was stored without a split, or its split has no such part.
     """
-    bundle = load_bundle(directory)
     run: Mapping[str, Any] = bundle.provenance.get("run", {})
     asked = tuple(dict.fromkeys(metrics or run.get("metrics") or DEFAULT_METRICS))
     full, split, data = evaluate_stored(
-        directory, source, metrics=with_detail(asked), part=part, by=(*by, *SEGMENTS)
+        bundle, source, metrics=with_detail(asked), part=part, by=(*by, *SEGMENTS)
     )
     held_out = getattr(split, part)
     report, details = detailed(
