@@ -27,9 +27,10 @@ import recae
 from recae.data.readers import read_interactions
 from recae.experiment import RunConfig, compare, data_summary, load_config, make_split, run_summary
 from recae.experiment.compare import Entry
-from recae.experiment.run import config_of, make_model
+from recae.experiment.run import make_model
 from recae.experiment.study import Trial, optuna_package
 from recae.experiment.tune import Material, Tuned, prepare, tune
+from recae.models.options import config_json
 from recae.storage import write_atomic, write_parquet
 
 
@@ -101,7 +102,7 @@ def make_row(table: Table, row: str, arguments: argparse.Namespace) -> None:
         "metrics": {metric: figures(entry, metric) for metric in config.metrics},
         "seeds": [config.seed + i for i in range(len(entry.reports))] if seeded else [],
         "options": dict(config.options(config.model)),
-        "config": config_of(make_model(config.model, config)),
+        "config": config_json(make_model(config.model, config).config),
         "tuning": None if tuned is None else tuned.to_json(),
         "data": summary,
         "protocol": result.split.to_json(),

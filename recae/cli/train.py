@@ -13,7 +13,7 @@ from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import RecaeError
 from recae.experiment import data_summary, make_split, save, train
 from recae.experiment.estimate import estimate, refuse_what_does_not_fit, time_steps
-from recae.experiment.run import config_of
+from recae.models.options import config_json
 from recae.models.registry import config_class
 from recae.training.config import TrainingConfig
 
@@ -97,7 +97,7 @@ def command(
         metrics=metrics,
         provenance={
             "run": config.to_json(),
-            "config": config_of(trained.model),
+            "config": config_json(trained.model.config),
             "command": ["recae", *sys.argv[1:]],
             "fit_s": round(trained.seconds, 3),
         },

@@ -16,9 +16,10 @@ from recae.errors import ConfigError
 from recae.evaluation import Report, evaluate
 from recae.experiment import RunConfig, Trained, data_summary, run_summary, save, train
 from recae.experiment.config_file import config_text
-from recae.experiment.run import config_of, train_counts
+from recae.experiment.run import train_counts
 from recae.experiment.study import Trial, optuna_package
 from recae.experiment.tune import prepare, tune
+from recae.models.options import config_json
 from recae.storage import directory_lock
 
 
@@ -155,7 +156,7 @@ def _saved(
         metrics=metrics,
         provenance={
             "run": config.to_json(),
-            "config": config_of(trained.model),
+            "config": config_json(trained.model.config),
             "command": result["command"],
             "fit_s": round(trained.seconds, 3),
         },

@@ -26,7 +26,8 @@ from recae.evaluation.like import LIBRARIES
 from recae.evaluation.names import parse_metrics
 from recae.experiment.config import RunConfig
 from recae.experiment.details import SEGMENTS, Details, detailed, training_of, with_detail
-from recae.experiment.run import config_of, like_library, make_model, train_counts
+from recae.experiment.run import like_library, make_model, train_counts
+from recae.models.options import config_json
 from recae.ranking.recommender import Recommender
 
 logger = logging.getLogger("recae.compare")
@@ -379,7 +380,9 @@ def _entry(
             likes.append(like_library(candidate, split, library, metrics=metrics))
     fit_s = round(sum(seconds) / len(seconds), 3) if seconds else None
     first = candidates[0]
-    return Entry(first.name, tuple(reports), config_of(first), fit_s, details[0], like=tuple(likes))
+    return Entry(
+        first.name, tuple(reports), config_json(first.config), fit_s, details[0], like=tuple(likes)
+    )
 
 
 def _is_fitted(model: Recommender) -> bool:

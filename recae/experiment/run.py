@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -296,8 +296,3 @@ def data_summary(data: Interactions) -> dict[str, object]:
         "fingerprint": data.fingerprint(),
         "report": None if data.report is None else data.report.to_json(),
     }
-
-
-def config_of(model: Recommender) -> dict[str, object]:
-    """Hyper-parameters of `model`, as JSON values."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(model.config).items()}

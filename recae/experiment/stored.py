@@ -1,6 +1,5 @@
 """A stored model as a comparison of one, so that its report is the same page."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +10,10 @@ from recae.data.interactions import Interactions
 from recae.evaluation import DEFAULT_METRICS, Report
 from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import SEGMENTS, detailed, with_detail
-from recae.experiment.run import config_of, data_summary, evaluate_stored
+from recae.experiment.run import data_summary, evaluate_stored
+from recae.models.options import config_json
 from recae.serving import Bundle
+from recae.training.checkpoint import CheckpointStore
 
 
 def stored_table(
@@ -58,7 +59,7 @@ def stored_table(
         full, asked, bundle.model, held_out, _log(directory, bundle, split.train)
     )
     fit_s = bundle.provenance.get("fit_s")
-    entry = Entry(bundle.model.name, (report,), config_of(bundle.model), fit_s, details)
+    entry = Entry(bundle.model.name, (report,), config_json(bundle.model.config), fit_s, details)
     titled = replace(split, train=replace(split.train, item_table=bundle.item_table))
     about = data_summary(data) | {"trained": _trained(bundle)}
     segments = tuple(
@@ -85,17 +86,12 @@ def _log(directory: Path, bundle: Bundle, train: Interactions) -> tuple[Mapping[
 
     The checkpoints of a later training replace those of an earlier one, versions stay.
     """
-    for path in sorted((directory / "run").glob("epoch-*.json"), reverse=True):
-        try:
-            about = json.loads(path.read_bytes())
-            identity, log = about["identity"], about["log"]
-        except (OSError, ValueError, KeyError):
-            continue
-        ours = {
-            "model": bundle.model.name,
-            "config": config_of(bundle.model),
-            "data": train.fingerprint(),
-        }
+    ours = {
+        "model": bundle.model.name,
+        "config": config_json(bundle.model.config),
+        "data": train.fingerprint(),
+    }
+    for identity, log in CheckpointStore(directory / "run").logs():
         if all(identity.get(name) == value for name, value in ours.items()):
             return tuple(log)
     return ()

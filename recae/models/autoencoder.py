@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
 
@@ -17,6 +17,7 @@ from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError, DataError
 from recae.evaluation import evaluate, parse_metric
 from recae.evaluation.evaluator import fingerprint
+from recae.models.options import config_json
 from recae.models.tower import ExactTower
 from recae.networks.batch import SparseBatch
 from recae.networks.losses import multinomial_nll
@@ -131,7 +132,7 @@ class Autoencoder(Recommender):
 
         identity: dict[str, object] = {
             "model": self.name,
-            "config": _json_config(config),
+            "config": config_json(config),
             "data": train.fingerprint(),
             "validation": None if validation is None else fingerprint(validation),
             "torch": torch.__version__,
@@ -257,7 +258,3 @@ def _writable(array: np.ndarray) -> np.ndarray:
 def _with_widths(config: Any, n_items: int) -> Any:
     hidden, latent_dim = config.widths(n_items)
     return replace(config, hidden=hidden, latent_dim=latent_dim)
-
-
-def _json_config(config: TrainingConfig) -> dict[str, object]:
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}

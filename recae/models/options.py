@@ -1,7 +1,8 @@
 """Constructors: one config dataclass per model, given whole or by keyword."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 from recae.data.options import checked_options
 from recae.errors import ConfigError
@@ -26,3 +27,8 @@ def configured(kind: type[Config], config: Config | None, options: Mapping[str, 
     if not isinstance(config, kind):
         raise ConfigError(f"the config is of type {type(config).__name__}; accepted: {name}")
     return config
+
+
+def config_json(config: Any) -> dict[str, object]:
+    """Hyper-parameters, a config dataclass, as JSON values."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}

@@ -120,6 +120,16 @@ class CheckpointStore:
             return Checkpoint(about["epoch"], tensors, about["log"], about["identity"])
         return None
 
+    def logs(self) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
+        """Identity and training log of each checkpoint, newest first; damaged ones are left out."""
+        for described in self._described():
+            try:
+                about = json.loads(described.read_bytes())
+                found = about["identity"], about["log"]
+            except (OSError, ValueError, KeyError):
+                continue
+            yield found
+
     def clear(self) -> None:
         """Forget all checkpoints."""
         for described in self._described():
