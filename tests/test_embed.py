@@ -10,6 +10,7 @@ import pytest
 import recae
 from recae.cli.main import _run
 from recae.data.histories import Histories
+from recae.data.ids import IdMap
 from recae.models.registry import MODELS, create
 from recae.serving import embed
 from tests.test_recommenders import N_ITEMS, OPTIONS, interactions, two_tastes
@@ -109,6 +110,17 @@ def test_a_code_says_what_its_scores_are(saved):
     else:
         scores = codes @ model.item_vectors().T + model.arrays().get("item_bias", 0)
     np.testing.assert_allclose(scores, model.score(asking), atol=1e-4)
+
+
+def test_codes_of_nobody_have_the_same_width(saved, tmp_path):
+    bundle = recae.load(saved).bundle
+    nobody, somebody = (Histories.from_lists(h, n_items=N_ITEMS) for h in ([], [[0]]))
+    codes = bundle.model.encode(nobody)
+    assert codes.shape == (0, bundle.model.encode(somebody).shape[1])
+    assert codes.dtype == np.float32
+    out = tmp_path / "nobody.parquet"
+    assert embed.write_codes(bundle, nobody, IdMap([]), out) == codes.shape[1]
+    assert pq.read_schema(out).field("code").type == pa.list_(pa.float32(), codes.shape[1])
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(WITH_CODES)))

@@ -1,6 +1,7 @@
 """What every recommender promises, for every model of the registry."""
 
 import gc
+import itertools
 import weakref
 from dataclasses import replace
 
@@ -499,3 +500,17 @@ def test_noise_that_hides_the_best_item_is_seen_through():
     scorer = Given(scores, blurred, np.array([1.0]), block=700)
     top = recommend_chunk(scorer, histories, 3, [], None)
     assert top.items.tolist() == [[n_items - 1, n_items - 2, n_items - 3]]
+
+
+@pytest.mark.parametrize("network", ["mult-dae", "mult-vae"])
+def test_the_error_of_a_reconstruction_is_the_mean_surprise(network, train, asking):
+    model = create(network, OPTIONS[network]).fit(train)
+    scores = model.score(asking).astype(np.float64)
+    log_shares = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    expected = [
+        -log_shares[row, asking.matrix.indices[start:end]].mean() if end > start else np.nan
+        for row, (start, end) in enumerate(itertools.pairwise(asking.matrix.indptr))
+    ]
+    np.testing.assert_allclose(model.reconstruction_error(asking), expected, rtol=1e-6)
+    nobody = Histories.from_lists([], n_items=N_ITEMS)
+    assert model.reconstruction_error(nobody).shape == (0,)

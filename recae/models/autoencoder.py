@@ -168,7 +168,7 @@ class Autoencoder(Recommender):
             tower.encode(SparseBatch.from_csr(h.matrix, device=tower.device)).float().cpu().numpy()
             for h in _batches(self._accepted(histories))
         ]
-        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+        return np.concatenate(parts)
 
     @final
     def decode(
@@ -195,7 +195,7 @@ class Autoencoder(Recommender):
             scores = torch.from_numpy(self.score(batch)).to(x.items.device, torch.float64)
             nll = multinomial_nll(scores, x) / x.lengths  # 0 / 0 is NaN
             out.append(nll.cpu().numpy())
-        return np.concatenate(out) if out else np.empty(0)
+        return np.concatenate(out)
 
     @final
     def arrays(self) -> Arrays:
@@ -246,7 +246,8 @@ def _sharing_tables(network: Any) -> ExactTower:
 
 
 def _batches(histories: Histories) -> list[Histories]:
-    return [histories.take(slice(s, s + _ROWS)) for s in range(0, len(histories), _ROWS)]
+    starts = range(0, max(1, len(histories)), _ROWS)  # nobody is a batch, too: it has a width
+    return [histories.take(slice(start, start + _ROWS)) for start in starts]
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
