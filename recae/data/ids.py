@@ -1,7 +1,7 @@
 """`IdMap`: the caller's text ids on one side, contiguous indices on the other."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, final
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
+from recae.arguments import several
 from recae.errors import DataError, UnknownIdError, shown
 
 
@@ -40,7 +41,7 @@ class IdMap:
     __slots__ = ("_array", "_positions")
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
-        array = pa.array(list(ids), type=pa.large_string())
+        array = pa.array(several("ids", ids, "texts"), type=pa.large_string())
         if array.null_count:
             raise DataError(f"{array.null_count} ids are missing; every id is a text")
         if pc.count_distinct(array).as_py() != len(array):
@@ -85,13 +86,14 @@ class IdMap:
             self._positions = {id_: i for i, id_ in enumerate(self._array.to_pylist())}
         return self._positions
 
-    def split_known(self, ids: Sequence[str]) -> tuple[Int64[np.ndarray, " known"], list[str]]:
+    def split_known(self, ids: Iterable[str]) -> tuple[Int64[np.ndarray, " known"], list[str]]:
         """Indices of the ids that are known, in order, and the ids that are not."""
+        ids = several("ids", ids, "texts")
         lookup = self._lookup()
         known = [lookup[id_] for id_ in ids if id_ in lookup]
         return np.array(known, dtype=np.int64), [id_ for id_ in ids if id_ not in lookup]
 
-    def indices_of(self, ids: Sequence[str]) -> Int64[np.ndarray, " n"]:
+    def indices_of(self, ids: Iterable[str]) -> Int64[np.ndarray, " n"]:
         """Index of each id.
 
         Raises

@@ -1,7 +1,7 @@
 """`evaluate`: ask a model, look at what it listed, a batch of users at a time."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
+from recae.arguments import several
 from recae.data.histories import Histories
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, shown
@@ -27,11 +28,11 @@ def evaluate(
     model: Recommender,
     held_out: HeldOut,
     *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: Iterable[str] = DEFAULT_METRICS,
     batch_size: int = 1024,
     popularity: Int64[np.ndarray, " items"] | None = None,
     train: csr_array | None = None,
-    by: Sequence[str] = (),
+    by: Iterable[str] = (),
     labels: Mapping[str, Sequence[str]] | None = None,
 ) -> Report:
     """Judge the lists that people would get against what was held out.
@@ -74,7 +75,7 @@ def evaluate(
     NotFittedError
         If the model was not fitted.
     """
-    wanted = parse_metrics(metrics)
+    wanted, by = parse_metrics(metrics), several("by", by, "names")
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")
     _check(held_out, wanted, popularity, train, by, labels or {})

@@ -1,7 +1,7 @@
 """`Metric`: a metric's name, and with it all that fixes its value."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
+from recae.arguments import several
 from recae.errors import ConfigError
 from recae.evaluation import catalogue, metrics
 from recae.evaluation.judge import Judged, ideal_gains
@@ -166,14 +167,15 @@ def parse_metric(name: str) -> Metric:
     raise ConfigError(f"metric {name!r} is unknown; accepted are {', '.join(ACCEPTED)}")
 
 
-def parse_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
+def parse_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
     """Metrics of those names, each once, in the order given.
 
     Raises
     ------
     ConfigError
-        If there is no name, or one is unknown.
+        If there is no name, one is unknown, or one text is given for several.
     """
+    names = several("metrics", names, "names")
     if not names:
         raise ConfigError("no metric is named; at least one is needed")
     return tuple(parse_metric(name) for name in dict.fromkeys(names))

@@ -5,7 +5,7 @@ the means would. What varies is the users; models trained with several seeds are
 first, and how much seeds vary is another question.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, final
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from jaxtyping import Float64
 
+from recae.arguments import several
 from recae.errors import ConfigError, DataError
 from recae.evaluation.names import parse_metric
 from recae.evaluation.report import Report
@@ -126,7 +127,7 @@ _COLUMNS = tuple(Difference.__dataclass_fields__)
 def compare_reports(
     reports: Mapping[str, Report | Sequence[Report]],
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Iterable[str] | None = None,
     level: float = 0.95,
     flips: int = FLIPS,
     resamples: int = RESAMPLES,
@@ -170,7 +171,8 @@ def compare_reports(
     first = next(iter(listed.values()))[0]
     _same_exam(listed, first)
     found: list[Difference] = []
-    for metric in _quality_metrics(first) if metrics is None else tuple(dict.fromkeys(metrics)):
+    asked = _quality_metrics(first) if metrics is None else several("metrics", metrics, "names")
+    for metric in dict.fromkeys(asked):
         if parse_metric(metric).about != "targets":
             raise ConfigError(f"metric {metric!r} is not about targets, so higher is not better")
         found += _differences(metric, _values(listed, metric), level, flips, resamples, rng)

@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
 
+from recae.arguments import several
 from recae.data.split import Split
 from recae.errors import ConfigError, NotFittedError, RequirementError
 from recae.evaluation import (
@@ -266,10 +267,10 @@ def _cell(figure: Mapping[str, float | int | None]) -> str:
 
 
 def compare(
-    models: Sequence[Recommender | str],
+    models: Iterable[Recommender | str],
     split: Split,
     *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: Iterable[str] = DEFAULT_METRICS,
     config: RunConfig | None = None,
     seeds: int = 1,
     data: Mapping[str, object] | None = None,
@@ -315,7 +316,9 @@ def compare(
     first = metrics[0]
     if like is not None and like not in LIBRARIES:
         raise ConfigError(f"there is no library {like!r}; there are {', '.join(LIBRARIES)}")
-    runs = [_runs(model, config or RunConfig(), seeds) for model in models]
+    runs = [
+        _runs(model, config or RunConfig(), seeds) for model in several("models", models, "models")
+    ]
     names = [run[0].name for run in runs]
     if not names:
         raise ConfigError("no model is named; at least one is needed")

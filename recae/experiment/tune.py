@@ -2,12 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, final
 
 import numpy as np
 
+from recae.arguments import several
 from recae.data.interactions import Interactions
 from recae.data.protocols import PROTOCOLS
 from recae.data.protocols.drawing import id_order
@@ -213,7 +214,7 @@ class Tuning:
 
 def tune(
     material: Material,
-    models: Sequence[str],
+    models: Iterable[str],
     *,
     trials: int,
     timeout_s: float | None = None,
@@ -262,6 +263,7 @@ def tune(
     """
     config = material.final
     metric = config.metrics[0]
+    models = several("models", models, "names")
     _check(models, trials, timeout_s, draws, metric)
     parts = redraw(material.validation, material.train, draws=draws - 1)
     task = Task(

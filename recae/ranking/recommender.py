@@ -2,7 +2,7 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 from torch import Tensor
 
+from recae.arguments import several
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
@@ -21,7 +22,7 @@ from recae.ranking.side_by_side import batches_at_once, side_by_side
 from recae.ranking.topk import TopK
 
 Arrays = dict[str, np.ndarray]
-Indices = Int[np.ndarray, " _"] | Sequence[int]
+Indices = Int[np.ndarray, " _"] | Iterable[int]
 R = TypeVar("R", bound="Recommender")  # not typing.Self: the run-time checker refuses it in methods
 
 
@@ -321,7 +322,9 @@ def allowed_items(
     for name, given, value in (("candidates", candidates, True), ("exclude", exclude, False)):
         if given is None:
             continue
-        items = np.asarray(given)
+        items = np.asarray(
+            given if isinstance(given, np.ndarray) else several(name, given, "indices")
+        )
         if items.size and items.dtype.kind not in "iu":
             raise DataError(f"{name} hold {shown(items.tolist())}; indices of items are accepted")
         items = items.astype(np.int64)  # (c,)

@@ -1,6 +1,6 @@
 """Why an item is in somebody's list."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from recae.serving.snapshot import Snapshot, texts
 
 
 def explain(
-    snapshot: Snapshot, item: str, *, user: str | None, history: Sequence[str] | None
+    snapshot: Snapshot, item: str, *, user: str | None, history: Iterable[str] | None
 ) -> Explanation:
     """Reasons of one score; see `recae.serving.RecommendationService.explain`."""
     target = snapshot.item_of(item)

@@ -1,13 +1,14 @@
 """`RecommendationService`: recommendations from a model directory, with ids in and ids out."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import SupportsIndex, final
 
 import numpy as np
 
+from recae.arguments import several
 from recae.errors import ConfigError, DataError
 from recae.serving.bundle import Bundle, current_version, load_bundle
 from recae.serving.explain import explain as explanation
@@ -108,11 +109,11 @@ class RecommendationService:
         self,
         *,
         user: str | None = None,
-        history: Sequence[str] | None = None,
+        history: Iterable[str] | None = None,
         k: SupportsIndex = 10,
         exclude_seen: bool = True,
-        exclude: Sequence[str] = (),
-        candidates: Sequence[str] | None = None,
+        exclude: Iterable[str] = (),
+        candidates: Iterable[str] | None = None,
         fallback: Fallback = "none",
         explain: bool = False,
     ) -> Recommendations:
@@ -142,7 +143,7 @@ class RecommendationService:
         )
         return self.recommend_many([request])[0]
 
-    def recommend_many(self, requests: Sequence[Request]) -> list[Recommendations]:
+    def recommend_many(self, requests: Iterable[Request]) -> list[Recommendations]:
         """Answer all of `requests`, by as few calls of the model as their options allow.
 
         Raises
@@ -150,9 +151,9 @@ class RecommendationService:
         UnknownIdError, ConfigError
             As `recommend`, for the first request that has no answer.
         """
-        return _answered(self._snapshot, requests)
+        return _answered(self._snapshot, several("requests", requests, "requests"))
 
-    def answer_many(self, requests: Sequence[Request]) -> list[Recommendations | DataError]:
+    def answer_many(self, requests: Iterable[Request]) -> list[Recommendations | DataError]:
         """Return, for each of `requests`, its answer or the error that `recommend` would raise.
 
         Raises
@@ -160,16 +161,16 @@ class RecommendationService:
         ConfigError
             If a request is not accepted, whoever asks.
         """
-        return self._snapshot.answers(requests)
+        return self._snapshot.answers(several("requests", requests, "requests"))
 
     def recommend_all(
         self,
-        users: Sequence[str] | None = None,
+        users: Iterable[str] | None = None,
         *,
         k: SupportsIndex = 10,
         exclude_seen: bool = True,
-        exclude: Sequence[str] = (),
-        candidates: Sequence[str] | None = None,
+        exclude: Iterable[str] = (),
+        candidates: Iterable[str] | None = None,
     ) -> Iterator[list[Recommendations]]:
         """Answers for `users`, or for everybody whose history is stored, a chunk at a time.
 
@@ -207,8 +208,8 @@ class RecommendationService:
         item: str,
         *,
         k: SupportsIndex = 10,
-        exclude: Sequence[str] = (),
-        candidates: Sequence[str] | None = None,
+        exclude: Iterable[str] = (),
+        candidates: Iterable[str] | None = None,
     ) -> Similar:
         """Return the items nearest to `item`, by their vectors or the weights between them.
 
@@ -233,7 +234,7 @@ class RecommendationService:
         return similar_to(self._snapshot, item, k=k, exclude=exclude, candidates=candidates)
 
     def explain(
-        self, item: str, *, user: str | None = None, history: Sequence[str] | None = None
+        self, item: str, *, user: str | None = None, history: Iterable[str] | None = None
     ) -> Explanation:
         """Return why `item` has its score: what the score loses without each item of the history.
 

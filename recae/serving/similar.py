@@ -1,6 +1,6 @@
 """Neighbours of items: of one as an answer, of all to a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -22,8 +22,8 @@ def similar_to(
     item: str,
     *,
     k: SupportsIndex,
-    exclude: Sequence[str] = (),
-    candidates: Sequence[str] | None = None,
+    exclude: Iterable[str] = (),
+    candidates: Iterable[str] | None = None,
 ) -> Similar:
     """Neighbours of `item`; see `recae.serving.RecommendationService.similar`."""
     asked = whole_length(k)

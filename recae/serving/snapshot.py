@@ -1,7 +1,7 @@
 """One version of a model, answering: what a service swaps as a whole."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import SupportsIndex, final, get_args
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from recae.arguments import brief, several
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, NoKnownItemError, UnknownIdError, shown
@@ -21,7 +22,6 @@ from recae.serving.recommendations import Fallback, Recommendations, Request, Sc
 
 NO_CANDIDATE = "no candidate is known; the list is empty"
 
-_SHOWN_CHARACTERS = 80
 _BECAUSE = 3  # reasons of a place of a list
 
 
@@ -341,25 +341,19 @@ def id_text(name: str, id_: str) -> str:
     return id_
 
 
-def texts(name: str, ids: Sequence[str]) -> tuple[str, ...]:
+def texts(name: str, ids: Iterable[str]) -> tuple[str, ...]:
     """`ids` as a tuple of texts.
 
     Raises
     ------
     ConfigError
-        If it is one text, not several, or holds something else.
+        If it is one text, not several, no list at all, or holds something else.
     """
-    if isinstance(ids, str):
-        raise ConfigError(f"{name} is the text {brief(ids)!r}; a list of ids is accepted")
-    others = [id_ for id_ in ids if not isinstance(id_, str)]
+    listed = several(name, ids, "ids")
+    others = [id_ for id_ in listed if not isinstance(id_, str)]
     if others:
         raise ConfigError(f"{name} holds {shown(others)}; ids are texts")
-    return tuple(ids)
-
-
-def brief(id_: str) -> str:
-    """`id_`, cut where it is too long to be shown."""
-    return id_ if len(id_) <= _SHOWN_CHARACTERS else f"{id_[:_SHOWN_CHARACTERS]}…"
+    return listed
 
 
 def _brief_list(ids: Sequence[str]) -> str:

@@ -1,0 +1,48 @@
+"""What callers give, looked at once at the entry: one of a kind, or several.
+
+Annotations are for type checkers; nobody checks them when a notebook runs.
+"""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from recae.errors import ConfigError
+
+_SHOWN_CHARACTERS = 80
+T = TypeVar("T")
+
+
+def several(name: str, values: Iterable[T], of: str) -> tuple[T, ...]:
+    """`values` as a tuple: an iterator gives them once, and what follows may look twice.
+
+    Parameters
+    ----------
+    name, of
+        What the values are called and what they are, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If it is one text, not several, or nothing that holds values.
+
+    Examples
+    --------
+    >>> several("metrics", (name for name in ["ndcg@10"]), "names")
+    ('ndcg@10',)
+    >>> several("metrics", "ndcg@10", "names")
+    Traceback (most recent call last):
+        ...
+    recae.errors.ConfigError: metrics is the text 'ndcg@10'; a list of names is accepted
+    """
+    if isinstance(values, str):
+        raise ConfigError(f"{name} is the text {brief(values)!r}; a list of {of} is accepted")
+    try:
+        return tuple(values)
+    except TypeError as error:
+        given = type(values).__name__
+        raise ConfigError(f"{name} is of type {given}; a list of {of} is accepted") from error
+
+
+def brief(text: str) -> str:
+    """`text`, cut where it is too long to be shown."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
