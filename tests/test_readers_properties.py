@@ -91,7 +91,9 @@ def accounted(source: bytes, **options: object) -> bool:
         path.write_bytes(source)
         try:
             data = read_interactions(path, rejects=Path(folder) / "rejects.csv", **options)
-        except (ConfigError, DataError):
+        except (ConfigError, DataError) as error:
+            if "rows read are not" in str(error):  # an account that does not add up
+                raise
             return False
         report = data.report
         assert report is not None
