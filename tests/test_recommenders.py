@@ -387,7 +387,7 @@ def test_lists_of_no_length_are_refused(model, asking):
 
 
 def test_unknown_options_are_refused(name):
-    with pytest.raises(ConfigError, match="has no surely_not"):
+    with pytest.raises(ConfigError, match="has no option 'surely_not'"):
         create(name, {"surely_not": 1})
 
 
