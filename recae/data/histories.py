@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from scipy.sparse import csr_array
 
 from recae.errors import DataError
@@ -45,6 +45,14 @@ def take_rows(matrix: csr_array, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndar
     offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
     positions: np.ndarray = np.arange(lengths.sum()) + offsets
     return positions.astype(np.int64)
+
+
+def keep_entries(matrix: csr_array, keep: Bool[np.ndarray, " nnz"]) -> csr_array:
+    """Return `matrix` with those of its stored entries where `keep` is True."""
+    indptr = np.concatenate(([0], np.cumsum(keep)))[matrix.indptr]
+    out = csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
+    out.has_canonical_format = True
+    return out
 
 
 @final

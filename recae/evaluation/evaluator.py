@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
 from recae.arguments import several
-from recae.data.histories import Histories
+from recae.data.histories import Histories, keep_entries
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, shown
 from recae.evaluation import segments
@@ -157,7 +157,8 @@ class _Found:
         for k in self.tied:
             self.tied[k] += _n_tied(top, k)
         for group, vectors in enumerate(self.by_popularity.values()):
-            judged = judge(top.items, segments.only_items(part.target, self.groups == group))
+            of_group = self.groups[part.target.indices] == group
+            judged = judge(top.items, keep_entries(part.target, of_group))
             for m in self.of_targets:
                 vectors[m.name][rows] = m.of_targets(judged)
 

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, shown
+from recae.evaluation.aligned import aligned
 from recae.evaluation.names import parse_metric
 from recae.evaluation.resampling import bootstrap_means
 from recae.storage import write_parquet
@@ -233,14 +234,14 @@ class Report:
         for name, found in self.metrics.items():
             interval = self.interval(name)
             rows.append((name, *_figures(found), _range(interval), str(found.n)))
-        lines = ["; ".join(head), *_table(rows)]
+        lines = ["; ".join(head), *aligned(rows)]
         if self.segments:
             parts: list[tuple[str, ...]] = [("by", "label", "metric", "mean", "se", "users")]
             for segment in self.segments:
                 for name, values in segment.per_user.items():
                     found = summarise(values)
                     parts.append((segment.by, segment.label, name, *_figures(found), str(found.n)))
-            lines += ["", *_table(parts)]
+            lines += ["", *aligned(parts, left=(0, 1, 2))]
         return "\n".join(lines)
 
 
@@ -268,16 +269,3 @@ def _figures(found: Summary) -> tuple[str, str]:
 
 def _range(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Lines of a table: names on the left, figures on the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    names = [i for i, title in enumerate(rows[0]) if title in {"by", "label", "metric"}]
-    return [
-        "  ".join(
-            cell.ljust(width) if i in names else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Int64
-from scipy.sparse import csr_array
 
 from recae.data.split import HeldOut
 
@@ -32,12 +31,3 @@ def popularity_groups(popularity: Int64[np.ndarray, " items"]) -> Int64[np.ndarr
     groups = np.empty(len(popularity), dtype=np.int64)
     groups[order] = np.minimum(before * 3 // total, len(POPULARITY_GROUPS) - 1)
     return groups
-
-
-def only_items(target: csr_array, keep: np.ndarray) -> csr_array:
-    """Return `target` without the entries of items where `keep`, shape ``(items,)``, is False."""
-    kept = keep[target.indices]
-    indptr = np.concatenate(([0], np.cumsum(kept)))[target.indptr]
-    out = csr_array((target.data[kept], target.indices[kept], indptr), shape=target.shape)
-    out.has_canonical_format = True
-    return out

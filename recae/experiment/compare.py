@@ -23,6 +23,7 @@ from recae.evaluation import (
     evaluate,
     parse_metric,
 )
+from recae.evaluation.aligned import aligned
 from recae.evaluation.like import LIBRARIES
 from recae.evaluation.names import parse_metrics
 from recae.experiment.config import RunConfig
@@ -224,7 +225,7 @@ class ComparisonTable:
         head = ["model", *self.metrics, "fit s"]
         rows = [head]
         for entry in self.entries:
-            cells = [_cell(entry.summary(metric)) for metric in self.metrics]
+            cells = [mean_and_se(entry.summary(metric)) for metric in self.metrics]
             rows.append([entry.name, *cells, "" if entry.fit_s is None else f"{entry.fit_s:.1f}"])
         return "\n".join(aligned(rows))
 
@@ -247,19 +248,8 @@ class ComparisonTable:
             raise RequirementError(f"no model beats {name}, whose {metric} {figure}, beyond chance")
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: first column on the left, figures on the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _cell(figure: Mapping[str, float | int | None]) -> str:
+def mean_and_se(figure: Mapping[str, float | int | None]) -> str:
+    """Say what `Entry.summary` found: the mean, and its standard error where there is one."""
     mean, se = figure["mean"], figure["se"]
     if mean is None:
         return "-"

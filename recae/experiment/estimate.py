@@ -11,8 +11,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from recae.data.ids import IdMap
-from recae.data.split import HeldOut, Split
+from recae.data.split import Split
 from recae.errors import ResourceError
 from recae.evaluation import evaluate
 from recae.experiment.config import RunConfig
@@ -249,7 +248,7 @@ def time_steps(split: Split, config: RunConfig) -> Timing | None:
         started = time.monotonic()
         ExactTower(timed.network.tower())  # type: ignore[operator]  # networks have it
         between_s += time.monotonic() - started
-        part = _first_users(split.validation, _TIMED_USERS)
+        part = split.validation.take(np.arange(min(_TIMED_USERS, len(split.validation))))
         for _ in range(2):
             started = time.monotonic()
             evaluate(timed, part, metrics=(model.config.validation_metric,))
@@ -330,16 +329,6 @@ def _smaller(split: Split, config: RunConfig) -> Iterator[tuple[str, Needs]]:
             shape, n_items=max(1, int(kept.sum())), n_interactions=int(counts[kept].sum())
         )
         yield f"--min-item {least}", needs(settings, fewer)
-
-
-def _first_users(part: HeldOut, n: int) -> HeldOut:
-    rows = slice(0, n)
-    return HeldOut(
-        fold_in=part.fold_in.take(rows),
-        target=part.target[rows],
-        users=IdMap(part.users.ids_at(range(min(n, len(part))))),
-        exclude=None if part.exclude is None else part.exclude.take(rows),
-    )
 
 
 def _mb(n_bytes: int) -> str:

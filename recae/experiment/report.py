@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from recae.errors import ConfigError
 from recae.evaluation import Difference, parse_metric
 from recae.evaluation.report import Summary
-from recae.experiment.compare import ComparisonTable, Entry
+from recae.experiment.compare import ComparisonTable, Entry, mean_and_se
 from recae.experiment.details import DETAIL_METRICS, LISTS, example_users, main_metric
 from recae.experiment.figures import require_plots
 from recae.experiment.pictures import curves, segment_figures, training_figures
@@ -137,7 +137,7 @@ def markdown(table: ComparisonTable) -> str:
         f"|---|{'---:|' * (len(head) - 1)}",
     ]
     for entry in table.entries:
-        cells = [_mean_and_se(entry.summary(metric)) for metric in table.metrics]
+        cells = [mean_and_se(entry.summary(metric)) for metric in table.metrics]
         fit = "" if entry.fit_s is None else f"{entry.fit_s:.1f}"
         lines.append(f"| {' | '.join([entry.name.replace('|', chr(92) + '|'), *cells, fit])} |")
     tests = [f"- {difference}" for difference in table.differences().differences]
@@ -254,10 +254,3 @@ def _and(names: Sequence[str]) -> str:
 
 def _between(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" (95% interval {interval[0]:.4f} to {interval[1]:.4f})"
-
-
-def _mean_and_se(figure: Mapping[str, float | int | None]) -> str:
-    mean, se = figure["mean"], figure["se"]
-    if mean is None:
-        return "-"
-    return f"{mean:.4f}" if se is None else f"{mean:.4f} ± {se:.4f}"

@@ -17,7 +17,8 @@ from recae.data.protocols import PROTOCOLS
 from recae.data.protocols.column import Column
 from recae.errors import ConfigError
 from recae.evaluation import parse_metric
-from recae.experiment.compare import ComparisonTable, aligned, compare
+from recae.evaluation.aligned import aligned
+from recae.experiment.compare import ComparisonTable, compare
 from recae.experiment.config import RunConfig
 from recae.experiment.run import make_split
 

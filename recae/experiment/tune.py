@@ -16,6 +16,7 @@ from recae.data.protocols.redraw import redraw
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, DivergedError
 from recae.evaluation import PartsCompared, compare_parts, parse_metric
+from recae.evaluation.aligned import aligned
 from recae.evaluation.evaluator import fingerprint
 from recae.experiment.config import RunConfig
 from recae.experiment.run import make_model, make_split
@@ -202,14 +203,7 @@ class Tuning:
             rows.append(
                 (tuned.best.model, f"{tuned.best.score:.4f}", *(str(n) for n in counts), best)
             )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if 0 < i < len(head) - 1 else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        return "\n".join(aligned(rows, left=(0, len(head) - 1)))
 
 
 def tune(

@@ -13,10 +13,11 @@ from scipy.sparse import csr_array
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError, ConfigError, DataError
+from recae.errors import ConfigError, DataError
 from recae.models.item_weights import ItemWeightScorer
 from recae.models.options import configured
 from recae.models.spd import BLOCK, blocks_of, invert_panels, spd_inverse
+from recae.models.stored import check_arrays, check_shape
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
 
@@ -107,13 +108,9 @@ class EASE(Recommender):
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "EASE":
         """Fitted model; see `Recommender.from_arrays`."""
         model = cls(config)
-        weights = arrays.get("weights")
-        if set(arrays) != {"weights"} or weights is None or weights.ndim != 2:
-            raise BundleError(f"a {cls.name} model has the array weights; found {sorted(arrays)}")
-        if weights.shape[0] != weights.shape[1]:
-            raise BundleError(f"array weights has shape {weights.shape}; a square is expected")
-        if weights.dtype != np.float32 or not np.isfinite(weights).all():
-            raise BundleError("array weights is not finite float32")
+        check_arrays(cls.name, arrays, {"weights": (np.float32, 2)})
+        weights = arrays["weights"]
+        check_shape("weights", weights, (len(weights), len(weights)))
         model._keep(weights)
         return model
 

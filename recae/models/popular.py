@@ -13,8 +13,8 @@ from torch import Tensor
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError
 from recae.models.options import configured
+from recae.models.stored import check_arrays
 from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
 
 
@@ -65,12 +65,8 @@ class Popularity(Recommender):
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "Popularity":
         """Fitted model; see `Recommender.from_arrays`."""
         model = cls(config)
-        counts = arrays.get("counts")
-        if set(arrays) != {"counts"} or counts is None or counts.ndim != 1:
-            raise BundleError(f"a {cls.name} model has the array counts; found {sorted(arrays)}")
-        if counts.dtype != np.float32 or not np.isfinite(counts).all():
-            raise BundleError("array counts is not finite float32")
-        model._counts = counts
+        check_arrays(cls.name, arrays, {"counts": (np.float32, 1)})
+        model._counts = arrays["counts"]
         return model
 
 

@@ -1,10 +1,11 @@
 """Further draws of what is shown and what is asked, for the same held-out users."""
 
+from dataclasses import replace
+
 import numpy as np
-from jaxtyping import Bool
 from scipy.sparse import csr_array
 
-from recae.data.histories import Histories
+from recae.data.histories import Histories, keep_entries
 from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.data.protocols.drawing import id_rank
@@ -64,12 +65,10 @@ def redraw(held_out: HeldOut, train: Interactions, *, draws: int, rng: int = 0) 
         asked = np.zeros(both.nnz, dtype=np.bool_)
         asked[shuffled[place < wanted[rows]]] = True
         parts.append(
-            HeldOut(
-                fold_in=Histories(_entries(both, ~asked)),
-                target=_entries(both, asked),
-                users=held_out.users,
-                exclude=held_out.exclude,
-                unreachable=held_out.unreachable,
+            replace(
+                held_out,
+                fold_in=Histories(keep_entries(both, ~asked)),
+                target=keep_entries(both, asked),
             )
         )
     return parts
@@ -77,12 +76,3 @@ def redraw(held_out: HeldOut, train: Interactions, *, draws: int, rng: int = 0) 
 
 def _common(some: IdMap, others: IdMap) -> set[str]:
     return set(some.to_arrow().to_pylist()) & set(others.to_arrow().to_pylist())
-
-
-def _entries(matrix: csr_array, keep: Bool[np.ndarray, " nnz"]) -> csr_array:
-    counts = np.concatenate(([0], np.cumsum(keep)))
-    out = csr_array(
-        (matrix.data[keep], matrix.indices[keep], counts[matrix.indptr]), shape=matrix.shape
-    )
-    out.has_canonical_format = True
-    return out
