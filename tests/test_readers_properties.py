@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recae.data.readers import ReadOptions, read_interactions, text
 from recae.data.readers.blocks import Blocks
 from recae.data.readers.columns import Columns
-from recae.data.readers.exact import read_exactly, split_line
+from recae.data.readers.exact import MAX_LINE_BYTES, read_exactly, split_line
 from recae.data.readers.layout import Layout
 from recae.errors import ConfigError, DataError
 
@@ -206,3 +206,13 @@ def test_unclosed_quotes_cost_linear_time(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="20001 of 20001 rows are malformed"):
         read_interactions(path)
     assert time.monotonic() - start < 20
+
+
+def test_the_longest_record_ends_no_row(tmp_path: Path) -> None:
+    """The limit falls into an id, which would otherwise be read as its first characters."""
+    text = (b"x" * 1023 + b"\n") * (MAX_LINE_BYTES >> 10)
+    path = tmp_path / "table.csv"
+    path.write_bytes(b'note,user,item\n"' + text[:-11] + b',",uuuu,iiii\nz,v,b\n')
+    data = read_interactions(path, max_bad_rows=MAX_LINE_BYTES)
+    assert data.users.to_arrow().to_pylist() == ["v"]
+    assert data.items.to_arrow().to_pylist() == ["b"]

@@ -4,9 +4,11 @@ A record ends at a line end outside quotes. A field is quoted if it starts with 
 ends at the first lone quote, which must be followed by a separator or a line end (RFC 4180); two
 quotes stand for one. A quote inside a field that does not start with one is an ordinary character.
 
-A record whose quotes do not match, that is longer than `MAX_LINE_BYTES`, or that breaks the line
-inside a column that is used, costs its first line and no more: reading goes on with the next line.
-So a quote never closed loses one row, not half of the file.
+A record whose quotes do not match, or that is longer than `MAX_LINE_BYTES`, costs its first line
+and no more: reading goes on with the next line. So a quote never closed loses one row, not half of
+the file. A record with the wrong number of fields, or a line break in a column that is used, is
+rejected whole, so that no half of it is taken for a row; unless a line inside it is a row by
+itself: then its quotes are taken for two that were never closed, and it too costs its first line.
 """
 
 import re
@@ -119,11 +121,14 @@ def read_exactly(
         if len(sep) > 1 or text.find(b'"', start, end) < 0:
             fields = text[start:end].split(sep)
         else:
-            found = split_record(text, start, min(len(text), start + MAX_LINE_BYTES), sep)
-            fields = None
-            if found is not None and len(found[0]) == n_fields:
-                broken = any(b"\n" in found[0][place] for place in one_line)
-                fields, end = (None, end) if broken else found
+            fields, limit = None, min(len(text), start + MAX_LINE_BYTES)
+            found = split_record(text, start, limit, sep)
+            if found is not None and not found[1] == limit < len(text):  # the limit ends no record
+                whole = len(found[0]) == n_fields
+                whole = whole and not any(b"\n" in found[0][place] for place in one_line)
+                fields = found[0] if whole else None
+                if whole or not _holds_row(text[start : found[1]], sep, n_fields):
+                    end = found[1]
         raw = text[start:end]
         if not is_utf8(raw):
             out.rejects.append((line, "not_utf8", raw))
@@ -137,6 +142,12 @@ def read_exactly(
         start, line = end + 1, line + 1 + raw.count(b"\n")
     out.stop, out.stop_line = min(start, len(text)), line
     return out
+
+
+def _holds_row(record: bytes, sep: bytes, n_fields: int) -> bool:
+    """Whether a line between the first and the last is a row by itself."""
+    inside = record.split(b"\n")[1:-1]
+    return any(len(split_line(line, sep) or ()) == n_fields for line in inside)
 
 
 def is_utf8(raw: bytes) -> bool:
