@@ -133,6 +133,18 @@ def test_no_kind_is_documented_that_nothing_raises():
     assert {kind for *_, kind in FAILURES} | elsewhere == set(KINDS)
 
 
+def test_a_parameter_of_the_path_is_none_of_the_query(client):
+    accepted = "is unknown; k, exclude, candidates are accepted"
+    for name in ("item", "kk"):
+        refused = client.get(f"/v1/items/m1/similar?{name}=m2")
+        assert refused.json["detail"] == f'"{name}" {accepted}'
+
+
+def test_a_body_that_is_too_large_is_told_its_size_and_the_limit(client):
+    refused = client.post("/v1/recommend", data="x" * 70_000, **JSON)
+    assert refused.json["detail"] == "the body has 70000 bytes; up to 65536 are accepted"
+
+
 def test_a_method_that_is_not_allowed_says_which_are(client):
     assert set(client.delete("/v1/recommend").headers["Allow"].split(", ")) == {
         "GET",

@@ -151,6 +151,15 @@ def test_a_history_without_any_known_item_is_422(client):
     assert "x1" in " ".join(partly.json["warnings"])
 
 
+def test_an_empty_history_gets_the_list_of_everybody_and_a_warning(client, service):
+    with_nothing = as_json(service.recommend(history=[]))
+    response = client.post("/v1/recommend", json={"history": []})
+    assert (response.status_code, response.json) == (200, with_nothing)
+    assert response.json["warnings"] == ["the history is empty; the list is the same for everybody"]
+    batch = client.post("/v1/recommend/batch", json={"requests": [{"history": []}]})
+    assert batch.json["results"] == [with_nothing]
+
+
 def test_a_batch_gives_each_request_its_own_result_or_problem(client, service):
     asked = [{"user": "u1", "k": 2}, {"user": "nobody"}, {"history": ["x"]}, {"user": "NA"}]
     response = client.post("/v1/recommend/batch", json={"requests": asked})
@@ -187,7 +196,7 @@ ABUSED_QUERIES = [
     ("user=u1&n=0", "from 1"),
     ("user=u1&user=u1", "once is accepted"),
     ("user=u1&fallback=none&fallback=popular", "once is accepted"),
-    ("user=u1&fallback=all", "'none' or 'popular' is accepted"),
+    ("user=u1&fallback=all", 'fallback is "all"; "none" or "popular" is accepted'),
     ("user=u1&exclude_seen=1", "true or false"),
     ("user=u1&exclude_seen=True", "true or false"),
     ("user=u1&exclude_seen", "true or false"),
@@ -207,7 +216,7 @@ ABUSED_QUERIES = [
     ("user=u1%0A", "control characters"),
     ("user=%0D%0ASet-Cookie:%20a=b", "control characters"),
     ("user=%1B[31m", "control characters"),
-    ("user=" + "x" * 4097, "4096 characters"),
+    ("user=" + "x" * 5000, "... (5000 characters); an id of at most 4096 characters"),
     ("&".join(["history=m1"] * 1001), "at most 1000 entries"),
 ]
 
@@ -254,7 +263,9 @@ ABUSED_BODIES = [
     (b'{"user": "u1", "exclude_seen": 1}', "true or false"),
     (b'{"user": "u1", "exclude": "m1"}', "a list"),
     (b'{"history": "m1"}', "a list"),
-    (b'{"history": []}', "at least 1 entry"),
+    (b"[true]", "the body is [true]; a JSON object"),
+    (b'{"k": false, "user": "u1"}', "k is false; a whole number"),
+    (b'{"user": {"a": ["\\u202e\\ud800"]}}', r'user is {"a": ["\u202e\ud800"]}; a text'),
     (b'{"history": [1]}', "history.0"),
     (b'{"history": [null]}', "history.0"),
 ]
@@ -274,6 +285,8 @@ def test_a_body_that_is_not_accepted_is_400_and_names_the_rule(client, body, rul
         ({"requests": [{"user": "u1"}] * 101}, "at most 100 entries"),
         ({"requests": [{"user": "u1"}, {"user": "u1", "z": 1}]}, "requests.1.z"),
         ({"requests": [{"user": "u1"}, {}]}, "requests.1"),
+        ({"requests": [{"user": "u1", "explain": True}]}, "requests.0.explain: a batch gives no"),
+        ({"requests": [{"user": "u1", "explain": 1}]}, "requests.0.explain is 1; true or false"),
         ({}, "requests: it is missing"),
     ],
 )

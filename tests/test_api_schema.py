@@ -76,6 +76,8 @@ def accepted(case):
         if len(case.path_parameters["item"]) % 2:
             case.path_parameters["item"] = ITEMS[0]
     elif case.method == "GET":
+        if not case.query.get("history", True):
+            del case.query["history"]  # a query string has no way to write a list without entries
         consistent(case.query)
     else:
         for asked in case.body.get("requests", [case.body]):

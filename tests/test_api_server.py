@@ -152,6 +152,8 @@ def test_a_body_declared_too_large_is_413_before_it_is_sent(server, declared):
     ((status, _, body),) = answers(exchange(server, head))
     assert status == 413
     assert json.loads(body)["type"] == "/docs#body-too-large"
+    said = f"the body has {declared} bytes; up to 65536 are accepted"
+    assert json.loads(body)["detail"] == said
 
 
 def test_a_body_of_just_the_limit_is_read(server):

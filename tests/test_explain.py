@@ -201,11 +201,13 @@ def test_http_adds_reasons_where_they_are_asked_for(films):
             "rank": i.rank,
             "score": i.score,
             "title": i.title,
-            "because": [{"item": r.item, "weight": r.weight} for r in i.because],
+            "because": [{"item": r.item, "weight": r.weight, "title": r.title} for r in i.because],
         }
         for i in answer.items
     ]
-    assert any(i["because"] for i in response.json["items"])
+    reasons = [reason for i in response.json["items"] for reason in i["because"]]
+    assert reasons
+    assert all(r["title"] == f"Film {r['item']}" for r in reasons)
     plain = client.get("/recommend?user=u1&k=4&explain=false").json
     assert plain == client.get("/recommend?user=u1&k=4").json
     assert list(plain["items"][0]) == ["item", "rank", "score", "title"]
@@ -218,7 +220,8 @@ def test_http_refuses_reasons_in_a_batch_and_odd_flags(films):
     batch = {"requests": [{"user": "u1"}, {"user": "u1", "explain": True}]}
     response = client.post("/v1/recommend/batch", json=batch)
     assert response.status_code == 400
-    assert response.json["detail"].startswith("requests.1.explain is True; False is accepted")
+    detail = "requests.1.explain: a batch gives no reasons; leave it out"
+    assert response.json["detail"] == detail
     response = client.get("/recommend?user=u1&explain=yes")
     assert response.status_code == 400
-    assert response.json["detail"] == "explain is 'yes'; true or false is accepted"
+    assert response.json["detail"] == 'explain is "yes"; true or false is accepted'

@@ -48,6 +48,7 @@ class Because(Answer):
     weight: FiniteFloat = Field(
         gt=0, description="What the score loses when this item is taken out of the history."
     )
+    title: str | None = Field(description="Null where the items have no titles.")
 
 
 @final
@@ -59,7 +60,9 @@ class ExplainedItem(Place):
     @classmethod
     def of(cls, place: ScoredItem) -> Self:
         """Answer of one place of a list of the service that was asked for reasons."""
-        because = [Because(item=r.item, weight=r.weight) for r in place.because or ()]
+        because = [
+            Because(item=r.item, weight=r.weight, title=r.title) for r in place.because or ()
+        ]
         return cls(**ListedItem.of(place).model_dump(), because=because)
 
 

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self, final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from recae_api.settings import Settings
@@ -26,6 +33,13 @@ def _one_who_asks(schema: dict[str, Any]) -> None:
     _without_nulls(schema)
     schema["oneOf"] = [{"required": ["user"]}, {"required": ["history"]}]
     schema["not"] = {"required": ["k", "n"]}
+
+
+def _no_reasons(explain: bool) -> bool:
+    """Refuse reasons in a batch: they take a hundred times the work of a list."""
+    if explain:
+        raise PydanticCustomError("batch_explain", "a batch gives no reasons; leave it out")
+    return explain
 
 
 class Asked(BaseModel):
@@ -100,7 +114,7 @@ def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch], type[Ask
 
         user: Id | None = Field(None, description="Somebody of the training data.")
         history: Ids | None = Field(
-            None, min_length=1, description="What somebody chose, whether seen before or not."
+            None, description="What somebody chose, seen before or not; it may be empty."
         )
         k: Length = Field(min(10, settings.max_k), description="Length of the list.")
         n: Length | None = Field(None, description="Another name of k.")
@@ -111,8 +125,9 @@ def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch], type[Ask
     class BatchedRequest(RecommendRequest):
         """One request of many."""
 
-        # Reasons take a hundred times the work of a list.
-        explain: Literal[False] = Field(False, description="Not in a batch.")
+        explain: Annotated[bool, AfterValidator(_no_reasons)] = Field(
+            False, description="Not in a batch.", json_schema_extra={"const": False}
+        )
 
     @final
     class BatchRequest(Batch):

@@ -117,13 +117,24 @@ def encoded(problem: Problem, instance: str) -> bytes:
     return json.dumps(problem.document(instance), ensure_ascii=False).encode()
 
 
+def body_too_large(size_bytes: int, limit_bytes: int) -> Problem:
+    """Problem 413 for a body of this size."""
+    return Problem(
+        "body-too-large", f"the body has {size_bytes} bytes; up to {limit_bytes} are accepted"
+    )
+
+
 def abridged(value: object, limit: int = 60) -> str:
-    """A client's value for a message: its repr, cut after `limit` characters.
+    r"""A client's value for a message: as JSON in printable characters, cut after `limit`.
 
     Examples
     --------
+    >>> abridged([True, "\u202e"])
+    '[true, "\\u202e"]'
     >>> abridged("9" * 5000, 10)
-    "'999999999... (5002 characters)"
+    '"999999999... (5000 characters)'
     """
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+    text = json.dumps(value, ensure_ascii=False)
+    text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    length = len(value if isinstance(value, str) else text)
+    return text if len(text) <= limit else f"{text[:limit]}... ({length} characters)"

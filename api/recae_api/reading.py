@@ -6,7 +6,7 @@ Numbers go by a regular expression: `int` also takes ``1_0``, ``+5`` and Arabic 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
@@ -55,12 +55,14 @@ def from_query(
         pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise Problem("bad-request", "the query string is not UTF-8; UTF-8 is accepted") from None
-    values: dict[str, object] = dict(path)
+    values: dict[str, object] = {}
     for name, text in pairs:
         if name in LISTS:
             entries = values.setdefault(name, [])
             assert isinstance(entries, list)
             entries.append(text)
+        elif name in path:
+            _refuse_unknown(name, model, path)
         elif name in values:
             raise Problem("bad-request", f"{abridged(name)} is given twice; once is accepted")
         elif name in _NUMBERS:
@@ -71,7 +73,7 @@ def from_query(
             values[name] = _FLAGS[text]
         else:
             values[name] = text
-    return _checked(model, values)
+    return _checked(model, values, path)
 
 
 def nothing_asked(query_string: bytes) -> None:
@@ -124,6 +126,11 @@ def _refuse(name: str, value: object, accepted: str) -> NoReturn:
     raise Problem("bad-request", f"{name} is {abridged(value)}; {accepted}")
 
 
+def _refuse_unknown(name: str, model: type[BaseModel], path: Iterable[str]) -> NoReturn:
+    known = ", ".join(field for field in model.model_fields if field not in path)
+    raise Problem("bad-request", f"{abridged(name)} is unknown; {known} are accepted")
+
+
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values: dict[str, object] = {}
     for name, value in pairs:
@@ -145,22 +152,26 @@ def _no_constant(name: str) -> NoReturn:
     raise Problem("bad-request", f"{name} is not JSON; JSON is accepted")
 
 
-def _checked(model: type[M], values: dict[str, object]) -> M:
+def _checked(
+    model: type[M], values: dict[str, object], path: Mapping[str, str] = MappingProxyType({})
+) -> M:
     try:
-        return model.model_validate(values)
+        return model.model_validate(values | dict(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] not in _MESSAGE:  # our own messages say it all
         raise Problem("bad-request", (f"{where}: " if where else "") + first["msg"])
-    accepted = _MESSAGE[first["type"]].format(**first.get("ctx", {}))
+    # pydantic quotes the texts that are accepted as Python does
+    accepted = _MESSAGE[first["type"]].format(**first.get("ctx", {})).replace("'", '"')
     if first["type"] == "missing":
         raise Problem("bad-request", f"{where}: {accepted}")
     if first["type"] == "extra_forbidden":
-        known = (
-            ", ".join(model.model_fields) if len(first["loc"]) == 1 else "those of /openapi.json"
+        if len(first["loc"]) == 1:
+            _refuse_unknown(where, model, path)
+        raise Problem(
+            "bad-request", f"{abridged(where)} is unknown; those of /openapi.json are accepted"
         )
-        raise Problem("bad-request", f"{abridged(where)} is unknown; {known} are accepted")
     if first["type"] in {"too_long", "too_short"}:
         length = first["ctx"]["actual_length"]
         raise Problem("bad-request", f"{where} has {length} entries; {accepted}")

@@ -82,7 +82,7 @@ def _add_recommend(
         security=keys,
     )
     def recommend_batch() -> Response:
-        """Recommend items to many; each request gets a list or its own problem."""
+        """Recommend items to many: each gets a list or its own problem; 400 is for all of them."""
         nothing_asked(request.query_string)
         batch = from_json(batch_model, _json_body())
         results = [

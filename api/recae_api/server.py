@@ -27,7 +27,7 @@ from recae.errors import ConfigError, ResourceError
 from recae_api.headers import common_headers, request_id
 from recae_api.lifecycle import lifecycle_of
 from recae_api.origins import is_loopback
-from recae_api.problems import MEDIA_TYPE, encoded, problem_of_status
+from recae_api.problems import MEDIA_TYPE, body_too_large, encoded, problem_of_status
 
 _MAX_HEADER_BYTES: Final = 16 * 1024
 _REQUEST_S: Final = 15  # from the first byte of a request to its last
@@ -70,6 +70,9 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
     def execute(self) -> None:
         code = self.request.error.code
         problem = problem_of_status(code, {"Retry-After": "1"} if code == 503 else None)
+        if code == 413:
+            limit = self.channel.adj.max_request_body_size - 1
+            problem = body_too_large(self.request.content_length, limit)
         instance = request_id(self.request.headers.get("X_REQUEST_ID", ""))
         body = encoded(problem, instance)
         self.status = f"{problem.status} {HTTPStatus(problem.status).phrase}"
