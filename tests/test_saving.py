@@ -48,6 +48,24 @@ def test_what_python_stored_can_be_evaluated(ratings: Path, tmp_path: Path) -> N
     )
 
 
+def test_a_model_is_not_certified_by_a_split_it_learnt_from(ratings: Path, tmp_path: Path) -> None:
+    data = recae.read_interactions(ratings)
+    one, other = recae.split(data, "strong", rng=1), recae.split(data, "strong", rng=2)
+    assert one.train.items == other.train.items  # the items would not tell
+    model = recae.EASE(l2=5).fit(one.train)
+    with pytest.raises(DataError, match="other interactions than the training part of split"):
+        recae.save(model, tmp_path / "m", data=data, split=other)
+    with pytest.raises(DataError, match="other interactions than data"):
+        recae.save(model, tmp_path / "m", data=data)
+    assert one.test is not None
+    assert other.test is not None
+    recae.evaluate(model, one.test, metrics=["recall@5"])  # a warning would be an error
+    with pytest.warns(UserWarning, match="may have learnt what it is asked for"):
+        recae.evaluate(model, other.test, metrics=["recall@5"])
+    model.fit(other.train, validation=other.validation)
+    recae.evaluate(model, other.test, metrics=["recall@5"])
+
+
 _CHECKOUT = """
 import importlib.metadata as metadata
 import sys

@@ -168,6 +168,15 @@ class Interactions:
             item_table=None if table is None else table.take(pa.array(items_idx)),
         )
 
+    def rows_fingerprint(self) -> str:
+        """SHA-256, in hex, of ids and of who has which items: what a model learns from."""
+        digest = hashlib.sha256()
+        for ids in (self.users, self.items):
+            digest.update(bytes.fromhex(ids.fingerprint()))
+        for array in (self.matrix.indptr, self.matrix.indices):
+            digest.update(array.astype(np.int64, copy=False).tobytes())
+        return digest.hexdigest()
+
     def fingerprint(self) -> str:
         """SHA-256, in hex, of ids, entries, input order and times: what a split depends on."""
         digest = hashlib.sha256()

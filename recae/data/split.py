@@ -1,7 +1,7 @@
 """`HeldOut` and `Split`: what a model learns from, what it is asked, and what it should answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -33,6 +33,9 @@ class HeldOut:
     unreachable
         For each user, held-out interactions with items the training users never touched; no model
         can find them and they are not in `target`. Shape ``(users,)``.
+    apart_from
+        `Interactions.rows_fingerprint` of the training part of its split, which `Split` sets; None
+        for a hold-out without one.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class HeldOut:
     users: IdMap
     exclude: Histories | None = None
     unreachable: Int64[np.ndarray, " users"] | None = None
+    apart_from: str | None = None
 
     def __post_init__(self) -> None:
         if not is_canonical(self.target):
@@ -86,6 +90,7 @@ class HeldOut:
             users=self.users.take(rows),
             exclude=None if self.exclude is None else self.exclude.take(rows),
             unreachable=self.unreachable[rows],
+            apart_from=self.apart_from,
         )
 
 
@@ -119,12 +124,16 @@ class Split:
     notes: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        learnt = self.train.rows_fingerprint()
         for name in ("validation", "test"):
             part = getattr(self, name)
-            if part is not None and part.n_items != self.train.n_items:
+            if part is None:
+                continue
+            if part.n_items != self.train.n_items:
                 raise DataError(
                     f"{name} has {part.n_items} items; the training part has {self.train.n_items}"
                 )
+            object.__setattr__(self, name, replace(part, apart_from=learnt))
 
     def to_json(self) -> dict[str, object]:
         """What is stored with a model: everything but the interactions themselves."""

@@ -1,6 +1,7 @@
 """`evaluate`: ask a model, look at what it listed, a batch of users at a time."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
@@ -74,11 +75,22 @@ def evaluate(
         If there are no users, or shapes do not match.
     NotFittedError
         If the model was not fitted.
+
+    Warns
+    -----
+    UserWarning
+        If the model was fitted on other interactions than the training part of the split.
     """
     wanted, by = parse_metrics(metrics), several("by", by, "names")
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")
     _check(held_out, wanted, popularity, train, by, labels or {})
+    if None not in (apart := {model.fitted_on, held_out.apart_from}) and len(apart) > 1:
+        warnings.warn(
+            f"{model.name} was fitted on other interactions than the training part that these users"
+            " are held out from: it may have learnt what it is asked for",
+            stacklevel=2,
+        )
     found = _Found(wanted, held_out, popularity, train, split_targets="popularity" in by)
     lists = model.recommend_batches(
         held_out.fold_in,

@@ -132,11 +132,12 @@ def save(
     The version id.
     """
     trained_on = data if split is None else split.train
-    noted = model.fitted_items or trained_on.items.fingerprint()
-    if model.n_items != trained_on.n_items or noted != trained_on.items.fingerprint():
+    learnt = trained_on.rows_fingerprint()
+    if model.n_items != trained_on.n_items or (model.fitted_on or learnt) != learnt:
+        given = "data" if split is None else "the training part of split"
         raise DataError(
-            f"the model knows {model.n_items} items, and not in the order of the"
-            f" {trained_on.n_items} given: give the split it was fitted on, split=..."
+            f"the model was fitted on other interactions than {given}: give the split it was fitted"
+            " on, split=..., or, fitted on all of data, no split"
         )
     histories = _known_histories(data, trained_on)
     return save_bundle(

@@ -67,9 +67,9 @@ class Recommender(ABC):
         Frozen dataclass of all hyper-parameters; nothing else holds them.
     ordered
         Whether the order inside a history changes the result.
-    fitted_items
-        `IdMap.fingerprint` of the items of the last `fit`, so that a model is not stored with the
-        ids of another split; None for a model that was loaded.
+    fitted_on
+        `Interactions.rows_fingerprint` of the last `fit`, so that a model is not stored with
+        another split, or judged by it without a word; None for a model that was loaded.
     users_per_pass
         How many users share a pass over a catalogue that is too large to hold the scores of as
         many; above 1 only where `Scorer.blocks` bounds what it holds for any number of users.
@@ -82,11 +82,11 @@ class Recommender(ABC):
     note: ClassVar[str] = ""
     users_per_pass: ClassVar[int] = 1
     config: Any
-    fitted_items: str | None = None
+    fitted_on: str | None = None
 
     def __init_subclass__(cls) -> None:
         if "fit" in vars(cls):
-            cls.fit = _noting_items(cls.fit)  # type: ignore[method-assign]  # the same, and a note
+            cls.fit = _noting_rows(cls.fit)  # type: ignore[method-assign]  # the same, and a note
 
     @property
     @abstractmethod
@@ -334,13 +334,14 @@ def allowed_items(
     return allowed
 
 
-def _noting_items(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """`fit` that also notes which items it learnt."""
+def _noting_rows(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """`fit` that also notes what it learnt from."""
 
     @functools.wraps(fit)
     def noting(self: Recommender, train: Interactions, **options: Any) -> Any:
+        self.fitted_on = None
         result = fit(self, train, **options)
-        self.fitted_items = train.items.fingerprint()
+        self.fitted_on = train.rows_fingerprint()
         return result
 
     return noting
