@@ -4,6 +4,7 @@ Usage: python benchmarks/performance_page.py
 """
 
 import json
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -327,12 +328,48 @@ def _memory(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _parity(found: dict[str, Any]) -> list[str]:
+    rows = []
+    for setting, about in found["settings"].items():
+        if "paired" not in about:
+            continue
+        plain, fast = (
+            statistics.mean(run["score"] for run in about["runs"][path])
+            for path in ("plain", "fast")
+        )
+        paired = about["paired"]
+        interval = f"{paired['low']:+.4f} to {paired['high']:+.4f}" if "p" in paired else ""
+        rows.append(
+            [
+                setting.replace(" ", ", "),
+                str(len(paired["each"])),
+                f"{plain:.4f}",
+                f"{fast:.4f}",
+                f"{paired['difference']:+.4f}",
+                interval,
+                f"{paired['p']:.2f}" if "p" in paired else "",
+                f"{paired['sd_of_seeds']['plain']:.4f}" if "p" in paired else "",
+            ]
+        )
+    heads = ["data", "seeds", "plain", "fast", "difference", "95 %", "p", "seed sd, plain"]
+    return [
+        "## The fast path reaches what the plain one reaches",
+        "",
+        f"`python benchmarks/parity.py DATASETS`: Mult-VAE, best validation {found['metric']} of the"
+        " plain and of the fast path from the same seeds, paired t-test over them. "
+        + _machine(found["machine"]),
+        "",
+        *_table(heads, rows),
+    ]
+
+
 SECTIONS = {
     "train_peers": _peers,
     "train_step": _steps,
     "score": _score,
     "read": _alone,
     "memory": _memory,
+    "parity": _parity,
 }
 
 
