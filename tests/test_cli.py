@@ -788,3 +788,57 @@ def test_a_closed_pipe_is_no_error(model: Path) -> None:
 
 def test_the_sample_is_there() -> None:
     assert (sample_directory() / "items.csv").is_file()
+
+
+# ---------------------------------------------------------------- where -o says
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+@pytest.mark.parametrize(
+    "command", [["recommend", "MODEL", "--user", "000"], ["similar", "MODEL", "--all"]]
+)
+def test_what_is_no_file_is_never_replaced_by_one(
+    run, model: Path, tmp_path: Path, name: str, command: list[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    path = tmp_path / name
+    code, out, err = run(*[str(model) if a == "MODEL" else a for a in command], "-o", path)
+    assert (code, out) == (2, ""), err
+    assert f"{path} is a device, pipe or socket; a file is accepted (- is stdout)" in err
+    assert path.is_fifo()
+
+
+def test_a_link_is_written_through(run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "target.csv", tmp_path / "link.csv"
+    target.write_text("old\n")
+    link.symlink_to(Path("far") / "target.csv")
+    code, _, err = run("recommend", model, "--user", "000", "-k", 2, "-o", link)
+    assert code == 0, err
+    assert link.is_symlink()
+    assert target.read_text().startswith("user_id,item_id,score,rank\n")
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["target.csv"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "DATA", "-o", ""],
+        ["data", "split", "DATA", ""],
+        ["data", "fetch", "ml-latest-small", "-o", ""],
+        ["demo", "-o", ""],
+        ["tune", "DATA", "-o", ""],
+        ["recommend", "MODEL", "--users", "all", "--shard", "1/2", "-o", ""],
+    ],
+)
+def test_an_empty_name_is_not_the_current_directory(
+    run, small: Path, model: Path, command: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"DATA": small, "MODEL": model}
+    code, out, err = run(*[places.get(a, a) for a in command])
+    assert (code, out) == (2, ""), err
+    assert "an empty name is no directory" in err
+    assert list(tmp_path.iterdir()) == []

@@ -68,6 +68,23 @@ def test_a_path_without_a_name_is_refused(path: str) -> None:
         storage.write_atomic(path, b"x")
 
 
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link"):
+        for refusing in (storage.named_file, lambda path: storage.write_atomic(path, b"x")):
+            with pytest.raises(ConfigError, match="is a device, pipe or socket"):
+                refusing(path)
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["link", "pipe"]
+
+
+def test_a_named_link_stands_for_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    assert storage.named_file(tmp_path / "link") == tmp_path.resolve() / "file"
+    assert storage.named_file(tmp_path / "file") == tmp_path / "file"
+
+
 def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     storage.write_json(tmp_path / "a.json", {"b": "é", "a": [1, 2.5, None]})
     text = (tmp_path / "a.json").read_text("utf-8")

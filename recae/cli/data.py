@@ -8,7 +8,7 @@ import click
 import pyarrow as pa
 from tqdm import tqdm
 
-from recae.cli.output import show
+from recae.cli.output import NewDirectory, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.data.fetch import GROUPLENS, MOVIELENS, fetch
 from recae.data.histories import Histories
@@ -47,7 +47,7 @@ def check(source: str, as_json: bool, **options: Any) -> None:
 
 @command.command("split")
 @click.argument("source", metavar="FILE")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NewDirectory())
 @reading_options
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -84,7 +84,7 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=NewDirectory(),
     default=Path(),
     help="Make the directory NAME in here; in the current directory when not given.",
 )

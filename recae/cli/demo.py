@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from recae.cli import progress
+from recae.cli.output import NewDirectory
 from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions
 from recae.data.sample import sample_directory
@@ -34,7 +35,7 @@ _MODELS: dict[str, dict[str, object]] = {
 
 
 @click.command("demo")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the files here.")
+@click.option("-o", "--out", type=NewDirectory(), help="Keep the files here.")
 def command(out: Path | None) -> None:
     """Run the whole chain on the sample data: train, compare, write a file, answer over HTTP."""
     with tempfile.TemporaryDirectory(prefix="recae-demo-") as temporary:

@@ -8,7 +8,8 @@ from typing import Any, final
 
 import click
 
-from recae.storage import write_atomic
+from recae.errors import ConfigError
+from recae.storage import named_file, write_atomic
 
 
 @final
@@ -32,6 +33,31 @@ class NewFile(click.Path):
             self.fail("an empty name is no file", param, ctx)
         if not Path(value).absolute().parent.is_dir():
             self.fail(f"{value!s} has no directory to lie in; make it first", param, ctx)
+        path = Path(str(super().convert(value, param, ctx)))
+        if str(path) == "-":
+            return path
+        try:
+            return named_file(path)
+        except ConfigError as error:
+            self.fail(f"{error}{' (- is stdout)' if self._stdout else ''}", param, ctx)
+
+
+@final
+class NewDirectory(click.Path):
+    """A directory to write to, there or not; an empty name would be the current one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # click's signature
+        """Path of the directory."""
+        if value == "":
+            self.fail("an empty name is no directory; . is the current one", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from recae.cli.output import show
+from recae.cli.output import NewDirectory, NewFile, show
 from recae.cli.people import items_of, lines_of, people_of, show_list, stored_people, wanted_users
 from recae.cli.reading import reading_options
 from recae.errors import ConfigError
@@ -38,7 +38,7 @@ from recae.storage import write_json
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file; - is stdout.")
+@click.option("-o", "--out", help="The file, with --shard the directory; - is stdout.")
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the people, from 1.")
 @click.option("--resume", is_flag=True, help="Keep finished parts, and go on after them.")
 @reading_options
@@ -54,7 +54,7 @@ def command(
     exclude: Path | None,
     exclude_seen: bool,
     file_format: Format | None,
-    out: Path | None,
+    out: str | None,
     shard: str | None,
     resume: bool,
     as_json: bool,
@@ -89,7 +89,7 @@ def command(
             )
         _one_history(directory, history, k, candidates, exclude, exclude_seen, as_json)
         return
-    target = None if out is None or str(out) == "-" else out
+    target = None if out is None or out == "-" else _place(out, shard)
     chosen = file_format or ("csv" if target is None else format_of(target))
     if target is None and resume:
         raise click.UsageError("--resume keeps its parts beside a file; name one with -o")
@@ -144,6 +144,13 @@ def command(
         f" {done.short} lists shorter than {k}{asking}"
     )
     show(result, text, as_json=as_json)
+
+
+def _place(out: str, shard: str | None) -> Path:
+    """Where -o says: a file, or a directory of parts."""
+    kind = NewFile(stdout=True) if shard is None else NewDirectory()
+    place: Path = kind.convert(out, click.Option(["-o", "--out"]), click.get_current_context())
+    return place
 
 
 def _one_history(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from recae.cli import progress
-from recae.cli.output import show
+from recae.cli.output import NewDirectory, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import RecaeError
 from recae.experiment import data_summary, make_split, save, train
@@ -20,7 +20,7 @@ from recae.training.config import TrainingConfig
 
 @click.command("train")
 @click.argument("source", metavar="FILE")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Model directory.")
+@click.option("-o", "--out", type=NewDirectory(), help="Model directory.")
 @click.option("--model", help="Name of the model; mult-vae when not given.")
 @click.option("--epochs", type=int, help="Passes over the training users.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from recae.cli.output import show, write_text
+from recae.cli.output import NewDirectory, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.data.interactions import Interactions
 from recae.errors import ConfigError
@@ -47,7 +47,7 @@ from recae.storage import directory_lock
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NewDirectory(),
     help="Directory for best.toml, tune.json, study.db, and the winner in model.",
 )
 @reading_options

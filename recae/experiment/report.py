@@ -16,7 +16,7 @@ from recae.experiment.details import DETAIL_METRICS, LISTS, example_users, main_
 from recae.experiment.figures import require_plots
 from recae.experiment.pictures import curves, segment_figures, training_figures
 from recae.experiment.run import run_summary
-from recae.storage import write_atomic
+from recae.storage import named_file, write_atomic
 from recae.training import hardware
 
 _SHOWN = 12  # items of a history
@@ -38,7 +38,7 @@ def ready_for_html(path: Path) -> None:
 def write_html(table: ComparisonTable, path: Path, *, command: Sequence[str] = ()) -> None:
     """Write the report of `table`; see `ComparisonTable.to_html`."""
     ready_for_html(path)
-    write_atomic(path, html(table, command=command).encode())
+    write_atomic(named_file(path), html(table, command=command).encode())
 
 
 def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,7 +95,7 @@ def atomic_file(path: str | Path, *, mode: int = 0o644) -> Iterator[HashingFile]
     Raises
     ------
     ConfigError
-        If `path` names no file.
+        If `path` names no file, or what is no file: a device or a pipe.
     ResourceError
         If the disk refuses; nothing is left behind then.
     BusyError
@@ -103,6 +104,7 @@ def atomic_file(path: str | Path, *, mode: int = 0o644) -> Iterator[HashingFile]
     path = Path(path)
     if not path.name:
         raise ConfigError(f"the path {str(path)!r} names no file")
+    _refuse_special(path)
     partial = path.with_name(partial_name(path.name))
     with disk_errors(path):
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -126,6 +128,29 @@ def atomic_file(path: str | Path, *, mode: int = 0o644) -> Iterator[HashingFile]
         fsync_directory(path.parent)
     finally:
         os.close(descriptor)
+
+
+def named_file(path: str | Path) -> Path:
+    """File to write where people named `path`: what a link points to, never the link.
+
+    Raises
+    ------
+    ConfigError
+        If what is there is a device or a pipe.
+    """
+    path = Path(path)
+    _refuse_special(path)
+    return path.resolve() if path.is_symlink() else path
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of a device or a pipe, which others use."""
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError):  # nothing is there, or the disk says more when it is written
+        return
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+        raise ConfigError(f"{path} is a device, pipe or socket; a file is accepted")
 
 
 def _claim(descriptor: int, partial: Path, path: Path) -> None:
