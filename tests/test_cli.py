@@ -842,3 +842,25 @@ def test_an_empty_name_is_not_the_current_directory(
     assert (code, out) == (2, ""), err
     assert "an empty name is no directory" in err
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- lists longer than the catalogue
+
+
+@pytest.mark.parametrize(
+    "command", [["recommend", "--users", "all", "--include-seen"], ["similar", "--all"]]
+)
+def test_a_length_beyond_the_catalogue_needs_no_memory(
+    run, model: Path, tmp_path: Path, command: list[str]
+) -> None:
+    name, *options = command
+    huge = 10**12  # as many places have no address
+    code, text, err = run(name, model, *options, "-o", tmp_path / "o.csv", "--json", "-k", huge)
+    assert code == 0, err
+    counts = json.loads(text)
+    assert counts["short_lists"] == counts.get("users", counts.get("items")) > 0
+    code, streamed, err = run(name, model, *options, "-k", huge)
+    assert code == 0, err
+    code, expected, err = run(name, model, *options, "-k", 40)
+    assert code == 0, err
+    assert (tmp_path / "o.csv").read_text() == streamed == expected

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import tracemalloc
 import weakref
 from dataclasses import replace
 
@@ -195,6 +196,19 @@ def test_short_lists_are_padded_never_filled(model):
     assert (top.items[0, 2:] == -1).all()
     assert np.isfinite(top.scores[0, :2]).all()
     assert np.isneginf(top.scores[0, 2:]).all()
+
+
+def test_places_beyond_the_catalogue_cost_their_room_only(model):
+    nobody = Histories.from_lists([[0]] * 4, n_items=N_ITEMS)
+    model.recommend(nobody, k=3)  # what is made once is made before
+    k = 500_000
+    tracemalloc.start()
+    top = model.recommend(nobody, k=k)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert top.items.shape == (4, k)
+    assert (top.items[:, N_ITEMS - 1 :] == -1).all()
+    assert peak < 1.5 * (top.items.nbytes + top.scores.nbytes)
 
 
 def test_an_empty_history_is_legal(model):

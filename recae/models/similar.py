@@ -84,14 +84,15 @@ class NearestItems:
             raise ConfigError(f"k is {k}; at least 1 is accepted")
         allowed = allowed_items(self.n_items, candidates, exclude)
         at_once = rows_at_once(self.n_items)
-        found_items = np.empty((len(items), k), dtype=np.int64)
-        found_scores = np.empty((len(items), k), dtype=np.float32)
+        places = min(k, self.n_items)
+        found_items = np.empty((len(items), places), dtype=np.int64)
+        found_scores = np.empty((len(items), places), dtype=np.float32)
         for start in range(0, len(items), at_once):
             part = slice(start, start + at_once)
             alone = Histories.from_lists([[i] for i in items[part].tolist()], n_items=self.n_items)
-            top = recommend_chunk(self._scorer(alone), alone, k, [alone.matrix], allowed)
+            top = recommend_chunk(self._scorer(alone), alone, places, [alone.matrix], allowed)
             found_items[part], found_scores[part] = top.items, top.scores
-        return TopK(found_items, found_scores)
+        return TopK(found_items, found_scores).padded(k)
 
     def _scorer(self, alone: Histories) -> Scorer:
         if self._weights is not None:

@@ -100,7 +100,8 @@ def lists_on_device(
     proved = complete | (scores[:, -1].to(torch.float64) > lowest + products.error)
     # A score that is not finite proves nothing, and `propose` refuses it.
     proved &= (torch.isfinite(exact) | ~listed).all(dim=1) & ~torch.isnan(fast.amax(dim=1))
-    return _filled(items.cpu().numpy(), scores.cpu().numpy(), k), proved.cpu().numpy()
+    lists = TopK(items.cpu().numpy(), scores.cpu().numpy())
+    return lists.padded(k), proved.cpu().numpy()
 
 
 def _exact(products: Products, items: Int64[Tensor, "users m"]) -> Float32[Tensor, "users m"]:
@@ -128,14 +129,3 @@ def _keys(items: Int64[Tensor, "users m"], scores: Float32[Tensor, "users m"]) -
 def _joined(lists: Sequence[TopK]) -> TopK:
     items, scores = zip(*((part.items, part.scores) for part in lists), strict=True)
     return TopK(np.concatenate(items), np.concatenate(scores))
-
-
-def _filled(
-    items: Int64[np.ndarray, "users m"], scores: Float32[np.ndarray, "users m"], k: int
-) -> TopK:
-    """Lists of length `k`, empty after the last item."""
-    missing = ((0, 0), (0, k - items.shape[1]))
-    return TopK(
-        np.pad(items, missing, constant_values=-1),
-        np.pad(scores, missing, constant_values=-np.inf),
-    )

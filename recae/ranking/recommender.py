@@ -184,7 +184,8 @@ class Recommender(ABC):
             Who asks; any number of rows.
         k
             Length of the lists, at least 1. A list is shorter, never padded with ineligible
-            items, where fewer are left.
+            items, where fewer are left; places beyond the catalogue cost nothing but their room
+            in the result.
         exclude_seen
             Leave out the items of the history itself.
         candidates
@@ -254,6 +255,7 @@ class Recommender(ABC):
         histories = self._accepted(histories)
         per_row = exclude if isinstance(exclude, Histories) else None
         everybody = None if isinstance(exclude, Histories) else exclude
+        places = min(k, self.n_items)
         allowed = allowed_items(self.n_items, candidates, everybody)
         if per_row is not None and per_row.matrix.shape != histories.matrix.shape:
             raise DataError(
@@ -265,12 +267,12 @@ class Recommender(ABC):
             hidden = [chunk.matrix] if exclude_seen else []
             if per_row is not None:
                 hidden.append(per_row.take(rows).matrix)
-            return recommend_chunk(self.scorer(chunk), chunk, k, hidden, allowed)
+            return recommend_chunk(self.scorer(chunk), chunk, places, hidden, allowed)
 
         batches = _slices(slice(0, len(histories)), batch_size)
         chunk_size = rows_at_once(self.n_items, self.users_per_pass)
         at_once = 1 if self.accelerated else batches_at_once()
-        return _in_batches(rank, batches, chunk_size, at_once)
+        return _in_batches(rank, batches, chunk_size, at_once, k)
 
     def _accepted(self, histories: Histories) -> Histories:
         if histories.n_items != self.n_items:
@@ -287,21 +289,19 @@ def _slices(rows: slice, size: int) -> list[slice]:
 
 
 def _in_batches(
-    rank: Callable[[slice], TopK], batches: list[slice], chunk_size: int, at_once: int
+    rank: Callable[[slice], TopK], batches: list[slice], chunk_size: int, at_once: int, k: int
 ) -> Iterator[tuple[slice, TopK]]:
-    """Lists of each batch of rows, ranked by chunks that are smaller."""
+    """Lists of length `k` of each batch of rows, ranked by chunks that are smaller."""
     chunks = [_slices(batch, chunk_size) for batch in batches]
     ahead = max(map(len, chunks), default=0)  # the next batch, while the caller uses one
     with closing(side_by_side(rank, list(chain(*chunks)), at_once=at_once, ahead=ahead)) as lists:
         for batch, of_batch in zip(batches, chunks, strict=True):
             parts = list(islice(lists, len(of_batch)))
-            yield (
-                batch,
-                TopK(
-                    np.concatenate([part.items for part in parts]),
-                    np.concatenate([part.scores for part in parts]),
-                ),
+            top = TopK(
+                np.concatenate([part.items for part in parts]),
+                np.concatenate([part.scores for part in parts]),
             )
+            yield batch, top.padded(k)
 
 
 def allowed_items(

@@ -32,6 +32,16 @@ class TopK:
         """Length of the lists, padding included."""
         return int(self.items.shape[1])
 
+    def padded(self, k: int) -> "TopK":
+        """Return the lists at length `k`, at least theirs, empty after the last item."""
+        if k == self.k:
+            return self
+        missing = ((0, 0), (0, k - self.k))
+        return TopK(
+            np.pad(self.items, missing, constant_values=-1),
+            np.pad(self.scores, missing, constant_values=-np.inf),
+        )
+
 
 @final
 class BestLists:

@@ -157,7 +157,7 @@ def _write(
     total = Done(0, 0, 0)
     lists = asked.model.recommend_batches(
         histories.take(people),
-        k=asked.k,
+        k=min(asked.k, len(asked.items)),  # places beyond the catalogue stay empty
         batch_size=_AT_ONCE,
         exclude_seen=asked.exclude_seen,
         candidates=asked.candidates,

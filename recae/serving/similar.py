@@ -95,7 +95,8 @@ def _write(bundle: Bundle, nearest: NearestItems, file: Any, k: int, file_format
     with ListWriter(file, file_format, quoting(items), owner="target_item_id") as writer:
         for start in range(0, len(items), _CHUNK):
             rows = slice(start, min(len(items), start + _CHUNK))
-            top = nearest.nearest(np.arange(rows.start, rows.stop, dtype=np.int64), k=k)
+            asked = np.arange(rows.start, rows.stop, dtype=np.int64)
+            top = nearest.nearest(asked, k=min(k, len(items)))
             writer.write(top, items, rows, items)
             lengths = (top.items >= 0).sum(axis=1)
             total += Done(len(lengths), int(lengths.sum()), int((lengths < k).sum()))
