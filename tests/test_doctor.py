@@ -37,6 +37,17 @@ def test_the_processor_of_linux(tmp_path: Path) -> None:
     assert 1 <= cpu.cores <= cpu.logical_cores
 
 
+@pytest.mark.parametrize("flag", ["avx512_vnni", "avx_vnni", "amx_int8"])
+def test_each_way_to_multiply_8_bits_is_seen(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, {"proc/cpuinfo": f"flags\t\t: fpu avx2 {flag}\n"})
+    found = hardware.processor(root)
+    monkeypatch.setattr(hardware, "processor", lambda: found)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert hardware.multiplies_int8.__wrapped__()
+
+
 def test_a_system_that_says_nothing(tmp_path: Path) -> None:
     assert hardware.processor(tmp_path).instruction_sets is None
     ram = hardware.memory(tmp_path)

@@ -22,6 +22,7 @@ _SETS = {
     "avx512_vnni": "avx512_vnni",
     "avx_vnni": "avx_vnni",
     "amx_bf16": "amx_bf16",
+    "amx_int8": "amx_int8",
     "asimd": "neon",
     "bf16": "bf16",
     "sve": "sve",
