@@ -52,6 +52,14 @@ def lists(scorer, n_users, n_items, k, *, hidden=(), allowed=None):
     return recommend_chunk(scorer, nobody, k, list(hidden), allowed)
 
 
+@pytest.mark.parametrize("width", [1, 2, 16, 64, 100, 128, 600])
+def test_rows_on_the_grid_are_exact_in_float32(width: int) -> None:
+    rng = torch.Generator().manual_seed(width)
+    x = torch.randn(500, width, generator=rng, dtype=torch.float64)
+    rows = rows_on_grid(torch.cat([x, x.sign() * (1 - 2.0**-40)]), n_terms=width)
+    assert torch.equal(rows.to(torch.float32).to(torch.float64), rows)
+
+
 @pytest.mark.parametrize("k", [1, 10, 101, 890, 900, 950])
 @pytest.mark.parametrize("bias", [0.0, 1.0, 300.0])
 def test_lists_are_those_of_all_scores_sorted(k, bias):

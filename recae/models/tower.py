@@ -133,7 +133,7 @@ class TowerScorer:
     @torch.no_grad()
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
         """Float32 scores of all items, a block of items at a time."""
-        hidden = self._hidden.to(torch.float32)  # exact: grid values have fewer than 24 bits
+        hidden = self._hidden.to(torch.float32)  # exact: see `rows_on_grid`
         n_items = len(self._output.weight)
         at_once = max(256, MAX_CELLS // max(1, len(hidden)))
         for start in range(0, n_items, at_once):

@@ -1,12 +1,12 @@
 """Fixed-point arithmetic: sums that do not depend on the order of their terms.
 
 A float64 adds integers up to 2**53 without rounding. So when the factors of a sum of ``n`` products
-are rounded beforehand to multiples of a power of two, with ``b`` and ``c`` bits each and
-``b + c + log2(n) <= 53``, every partial sum is exact, and the result is the same in any order: for
-one row or a thousand, on one thread or many, by any library, on any device. Weights get 22 bits,
-hidden vectors what is left (21 for 600 terms); both fit into a float32, and the rounding costs
+are rounded beforehand to multiples of a power of two, with ``b`` and ``c`` bits each and ``b + c +
+log2(n) <= 53``, every partial sum is exact, and the result is the same in any order: for one row or
+a thousand, on one thread or many, by any library, on any device. Weights get 22 bits, hidden
+vectors what is left (21 for 600 terms), 24 at most; both fit into a float32, and the rounding costs
 about as much as computing in float32 does. Elementwise steps (tanh) may differ in the last bit of a
-float64 between devices; the grid that follows is 2**30 times coarser and absorbs it.
+float64 between devices; the grid that follows is at least 2**29 times coarser and absorbs it.
 """
 
 import math
@@ -18,7 +18,8 @@ from torch import Tensor
 
 WEIGHT_BITS = 22
 EXACT_BITS = 53
-_EXACT_ROWS = 1 << (24 - WEIGHT_BITS)  # that a float32 adds without rounding
+FLOAT32_BITS = 24
+_EXACT_ROWS = 1 << (FLOAT32_BITS - WEIGHT_BITS)  # that a float32 adds without rounding
 _SUMMED = 1 << 18  # numbers of them at once: 3 MiB that stay in the cache
 
 
@@ -67,9 +68,10 @@ def _row_blocks(table: Tensor) -> tuple[Tensor, ...]:
 def rows_on_grid(x: Float64[Tensor, "rows n"], *, n_terms: int) -> Float64[Tensor, "rows n"]:
     """Round each row so that sums of `n_terms` products with gridded weights are exact.
 
-    The grid of a row depends on that row alone: on the power of two above its largest entry.
+    The grid of a row depends on that row alone: on the power of two above its largest entry. What
+    comes out is exact in float32 as well.
     """
-    bits = EXACT_BITS - WEIGHT_BITS - max(1, math.ceil(math.log2(max(2, n_terms))))
+    bits = min(FLOAT32_BITS, EXACT_BITS - WEIGHT_BITS - math.ceil(math.log2(max(2, n_terms))))
     if x.shape[1] == 0:
         return x
     exponent = torch.frexp(x.abs().amax(dim=1, keepdim=True)).exponent
