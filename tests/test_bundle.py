@@ -341,6 +341,14 @@ def test_every_flipped_bit_is_refused(films: Path) -> None:
     flips(films, lambda place: iter(range(8)))
 
 
+def test_a_pointer_with_another_hash_is_damaged_itself(films: Path) -> None:
+    path = films / "CURRENT"
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + (b"0" if content[-2:-1] != b"0" else b"1") + b"\n")
+    with pytest.raises(BundleError, match="CURRENT is damaged: it gives"):
+        load_bundle(films)
+
+
 def test_every_truncation_is_refused(films: Path) -> None:
     for path in all_files(films):
         content = path.read_bytes()

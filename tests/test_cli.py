@@ -68,6 +68,16 @@ def model(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_usage_error_is_one_clause_and_where_to_look(run: Callable[..., Result]) -> None:
+    code, out, err = run("recommend", "films")
+    assert (code, out) == (2, "")
+    assert err.endswith("got none; see 'recae recommend --help'\n")
+    code, out, err = run("recommend", "films", "--nope")
+    assert "--nope" in err
+    assert "." not in err
+    assert err.endswith("; see 'recae recommend --help'\n")
+
+
 def test_data_check_accounts_for_every_row(run, small: Path, tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(small.read_text() + "007,m1\n,m2,5,1500000000\n008,m3,NaN,1500000000\n")

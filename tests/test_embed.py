@@ -127,8 +127,8 @@ def test_codes_of_nobody_have_the_same_width(saved, tmp_path):
 def test_models_without_codes_refuse_and_write_nothing(name, capfd, tmp_path):
     directory = save(name, tmp_path / name)
     for arguments, said in (
-        (["--users", "all"], f"a {name} model makes no codes of histories"),
-        (["--items"], f"a {name} model has no vectors of items"),
+        (["--users", "all"], f"the {name} model makes no codes of histories"),
+        (["--items"], f"the {name} model has no vectors of items"),
     ):
         code, out, err = run(capfd, "embed", directory, *arguments, "-o", tmp_path / "x.parquet")
         assert (code, out) == (2, "")

@@ -249,7 +249,8 @@ def test_every_accepted_name_parses_and_defines_itself(name):
 def test_other_names_are_refused_with_the_accepted_ones(name):
     with pytest.raises(ConfigError) as caught:
         parse_metric(name)
-    assert str(caught.value) == f"metric {name!r} is unknown; accepted are {', '.join(ACCEPTED)}"
+    accepted = f"accepted are {', '.join(ACCEPTED)}, K from 1 to 999999999"
+    assert str(caught.value) == f"metric {name!r} is unknown; {accepted}"
 
 
 def test_metrics_are_parsed_once_each_in_order():

@@ -245,5 +245,6 @@ def test_rows_that_must_come_out(case: Good, tmp_path: Path) -> None:
 def test_tables_that_must_be_refused(case: Bad, tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(case.text)
-    with pytest.raises(DataError, match=case.message):
+    with pytest.raises(DataError, match=case.message) as caught:
         read_interactions(path, **case.options)
+    assert "table.csv" in str(caught.value)

@@ -131,7 +131,7 @@ def test_weights_are_the_models_own(model, nearest):
 
 @pytest.mark.parametrize("name", sorted(UNPERSONAL))
 def test_models_that_know_nothing_of_items_refuse(name):
-    with pytest.raises(ConfigError, match=f"a {name} model has neither item vectors nor"):
+    with pytest.raises(ConfigError, match=f"the {name} model has neither item vectors nor"):
         NearestItems(create(name).fit(interactions(two_tastes())))
 
 
@@ -272,7 +272,7 @@ def test_the_command_refuses_a_model_without_neighbours(capfd, tmp_path):
     for arguments in (["i4"], ["--all", "-o", tmp_path / "x.csv"]):
         code, out, err = run(capfd, "similar", tmp_path / "p", *arguments)
         assert (code, out) == (2, "")
-        assert "a popular model has neither item vectors nor item-item weights" in err
+        assert "the popular model has neither item vectors nor item-item weights" in err
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -336,4 +336,4 @@ def test_http_refuses_a_model_without_neighbours(tmp_path):
     response = create_app(recae.load(tmp_path / "p")).test_client().get("/v1/items/i4/similar")
     assert response.status_code == 404
     assert response.json["type"] == "/docs#not-found"
-    assert response.json["detail"].startswith("a popular model has neither item vectors")
+    assert response.json["detail"].startswith("the popular model has neither item vectors")

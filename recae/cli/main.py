@@ -90,8 +90,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         outcome = cli.main(arguments, prog_name="recae", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
-        hint = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
-        return _fail(f"{_one_line(error.format_message())}{hint}", 2)
+        hint = f"; see '{error.ctx.command_path} --help'" if error.ctx is not None else ""
+        return _fail(f"{_one_line(error.format_message()).removesuffix('.')}{hint}", 2)
     except click.ClickException as error:
         return _fail(_one_line(error.format_message()), 2)
     except (KeyboardInterrupt, click.Abort):

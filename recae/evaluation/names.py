@@ -164,7 +164,9 @@ def parse_metric(name: str) -> Metric:
         known = family in _OF_TARGETS or family in _OF_LISTS or family in _OF_COUNTS
         if known and (k is None) == (family in _WITHOUT_K):
             return Metric(name, family, None if k is None else int(k))
-    raise ConfigError(f"metric {name!r} is unknown; accepted are {', '.join(ACCEPTED)}")
+    raise ConfigError(
+        f"metric {name!r} is unknown; accepted are {', '.join(ACCEPTED)}, K from 1 to 999999999"
+    )
 
 
 def parse_metrics(names: Iterable[str]) -> tuple[Metric, ...]:

@@ -45,7 +45,7 @@ class NearestItems:
             self._weights = model
         else:
             raise ConfigError(
-                f"a {model.name} model has neither item vectors nor item-item weights;"
+                f"the {model.name} model has neither item vectors nor item-item weights;"
                 " similar items need one of them"
             )
 

@@ -20,7 +20,8 @@ def check_arrays(
     """
     if set(arrays) != set(expected):
         raise BundleError(
-            f"a {model} model has the arrays {', '.join(sorted(expected))}; found {sorted(arrays)}"
+            f"the {model} model has the arrays {', '.join(sorted(expected))};"
+            f" found {sorted(arrays)}"
         )
     for name, (dtype, n_axes) in expected.items():
         array = arrays[name]

@@ -45,7 +45,7 @@ def write_codes(bundle: Bundle, histories: Histories, users: IdMap, path: Path) 
     model = bundle.model
     if not isinstance(model, Codes):
         raise ConfigError(
-            f"a {model.name} model makes no codes of histories; autoencoders and factor models do"
+            f"the {model.name} model makes no codes of histories; autoencoders and factor models do"
         )
     return _write(path, users, ("user_id", "code"), lambda rows: model.encode(histories.take(rows)))
 
@@ -74,7 +74,7 @@ def write_item_vectors(bundle: Bundle, path: Path) -> int:
     model = bundle.model
     if not isinstance(model, ItemVectors):
         raise ConfigError(
-            f"a {model.name} model has no vectors of items; autoencoders and factor models have"
+            f"the {model.name} model has no vectors of items; autoencoders and factor models have"
         )
     vectors = model.item_vectors()
     return _write(path, bundle.items, ("item_id", "vector"), lambda rows: vectors[rows])

@@ -149,8 +149,10 @@ def read_manifest(root: Path, handle: int, version: str, sha256: str | None = No
     path = root / version / MANIFEST
     content = read_plain(path, max_bytes=_MAX_MANIFEST, within=handle)
     found_version, found = version_id(content)
-    if found_version != version or sha256 not in (None, found):
+    if found_version != version:
         raise BundleError(f"{path} is damaged: its SHA-256 is another one; {_RESTORE}")
+    if sha256 not in (None, found):
+        raise BundleError(f"{root / POINTER} is damaged: it gives {path} another hash; {_RESTORE}")
     value = parse_json(content, path)
     written = value.get("format")
     if type(written) is int and written > FORMAT:

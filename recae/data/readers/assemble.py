@@ -54,8 +54,10 @@ class Rows:
     def __len__(self) -> int:
         return sum(map(len, self._user))
 
-    def times(self) -> np.ndarray | None:
+    def times(self, *, where: str) -> np.ndarray | None:
         """Return microseconds of every row, or None; the rows' own chunks are given up.
+
+        An error names the input as `where`.
 
         Raises
         ------
@@ -64,7 +66,7 @@ class Rows:
         """
         if len(self.units) > 1:
             found = ", ".join(f"{unit} (line {line})" for unit, line in self.units.items())
-            raise DataError(f"times are of more than one unit: {found}")
+            raise DataError(f"{where}: times are of more than one unit: {found}")
         if not self._times:
             return None
         unit = next(iter(self.units), "seconds")  # counts too small to tell are seconds
@@ -119,7 +121,7 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
     """
     if not len(rows):
         raise DataError(f"{account.source} has no usable rows among {account.rows_read}")
-    times, part, lines = rows.times(), rows.part(), rows.lines()
+    times, part, lines = rows.times(where=account.source), rows.part(), rows.lines()
     if times is not None:
         account.notices.append(_about(times, rows.units))
     (user, users), (item, items) = rows.ids()

@@ -105,25 +105,33 @@ def as_array(lines: Lines) -> Int64[np.ndarray, " rows"]:
     return np.arange(lines.start, lines.stop) if isinstance(lines, range) else lines
 
 
-def check(batch: Batch, options: ReadOptions, header: tuple[str, str] | None) -> Checked:
+def check(
+    batch: Batch, options: ReadOptions, header: tuple[str, str] | None, *, where: str
+) -> Checked:
     """Rows of `batch` that count, and the others with their reasons.
 
     Parameters
     ----------
     header
         Names of the user and item columns, where a text file could repeat them as a row.
+    where
+        Name of the input, for errors.
 
     Raises
     ------
     DataError
         If a column is of a type it cannot be, or times are counts in some rows and dates in others.
     """
-    user, item = as_ids(batch.columns["user"], "user"), as_ids(batch.columns["item"], "item")
+    columns = batch.columns
+    try:
+        user, item = as_ids(columns["user"], "user"), as_ids(columns["item"], "item")
+        rating = parse_ratings(columns["rating"]) if "rating" in columns else None
+        times = parse_times(columns["time"]) if "time" in columns else None
+        part = _parts(columns["split"]) if "split" in columns else None
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     verdict = np.zeros(len(user), dtype=np.int8)
     _judge_ids(verdict, user, item, options.max_id_length, header)
-    rating = parse_ratings(batch.columns["rating"]) if "rating" in batch.columns else None
-    times = parse_times(batch.columns["time"]) if "time" in batch.columns else None
-    part = _parts(batch.columns["split"]) if "split" in batch.columns else None
     if rating is not None:
         _mark(verdict, "bad_rating", np.isnan(rating))
     if times is not None:

@@ -69,7 +69,8 @@ class Blocks:
     """
 
     def __init__(self, stream: io.BufferedIOBase, name: str, *, size: int = BLOCK_BYTES) -> None:
-        self._stream, self._name, self._size = stream, name, size
+        self.name = name
+        self._stream, self._size = stream, size
         self._buffer = b""
         self._ended = False
         self.line = 1  # of the first row not handed on by whoever reads the blocks
@@ -141,5 +142,5 @@ class Blocks:
         ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == _NEWLINE)
         if np.diff(ends, prepend=-1, append=len(text)).max() > MAX_LINE_BYTES + 1:
             raise DataError(
-                f"{self._name} has a line of more than {MAX_LINE_BYTES >> 20} MiB; that is no row"
+                f"{self.name} has a line of more than {MAX_LINE_BYTES >> 20} MiB; that is no row"
             )

@@ -123,7 +123,8 @@ def _read_frame(frame: pd.DataFrame, rows: Rows, account: Account, options: Read
     _tell_columns(names, columns, account, options)
     line = 1
     for batch in frame_batches(frame, columns):
-        _collect(check(batch, options, None), account.source, line, 0, rows, account)
+        checked = check(batch, options, None, where=account.source)
+        _collect(checked, account.source, line, 0, rows, account)
         line += len(batch.lines)
 
 
@@ -167,7 +168,7 @@ def _parquet(part: Part, options: ReadOptions) -> _Table:
     def rows() -> Iterator[tuple[Checked, int]]:
         line = 1
         for batch in parquet_batches(file, columns, part.name):
-            yield check(batch, options, None), line
+            yield check(batch, options, None, where=part.name), line
             line += len(batch.lines)
 
     return _Table(names, columns, rows(), lambda: int(file.metadata.num_rows))

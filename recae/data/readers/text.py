@@ -44,7 +44,7 @@ def checked_rows(
         while True:
             block = blocks.next(layout.sep)
             if block is not None and block.plain:
-                pending.append(pool.submit(_parse_and_check, block, layout, options))
+                pending.append(pool.submit(_parse_and_check, block, layout, options, blocks.name))
             enough = workers + 1 if block is not None and block.plain else 0
             while len(pending) > enough:
                 checked, n_lines, _ = pending.popleft().result()
@@ -53,17 +53,17 @@ def checked_rows(
             if block is None:
                 return
             if not block.plain:  # where it ends is known only once it is read
-                checked, n_lines, stop = _parse_and_check(block, layout, options)
+                checked, n_lines, stop = _parse_and_check(block, layout, options, blocks.name)
                 blocks.advance(stop)
                 yield from ((rows, blocks.line) for rows in checked)
                 blocks.line += n_lines
 
 
-def _parse_and_check(block: Block, layout: Layout, options: ReadOptions) -> Parsed:
+def _parse_and_check(block: Block, layout: Layout, options: ReadOptions, where: str) -> Parsed:
     batches, n_lines, stop = parse_block(block, layout)
     places = layout.columns
     header = (layout.names[places.user], layout.names[places.item]) if layout.has_header else None
-    return [check(batch, options, header) for batch in batches], n_lines, stop
+    return [check(batch, options, header, where=where) for batch in batches], n_lines, stop
 
 
 def parse_block(block: Block, layout: Layout) -> tuple[list[Batch], int, int]:
