@@ -274,7 +274,7 @@ def test_people_who_are_not_in_the_model(run, model: Path, tmp_path: Path) -> No
     code, out, err = run(
         "recommend", model, "--history", "m1", "--history", "m2", "-k", 3, "--json"
     )
-    assert [i["item"] for i in json.loads(out)] == [i["item_id"] for i in ann["items"]]
+    assert [i["item_id"] for i in json.loads(out)] == [i["item_id"] for i in ann["items"]]
 
 
 @pytest.fixture
@@ -874,3 +874,83 @@ def test_a_length_beyond_the_catalogue_needs_no_memory(
     code, expected, err = run(name, model, *options, "-k", 40)
     assert code == 0, err
     assert (tmp_path / "o.csv").read_text() == streamed == expected
+
+
+# ---------------------------------------------------------------- lists as JSON
+
+
+def test_the_list_of_one_person_is_json_whoever_asks(run, model: Path) -> None:
+    code, known, err = run("recommend", model, "--user", "000", "-k", 3, "--json")
+    assert code == 0, err
+    code, lines, err = run("recommend", model, "--user", "000", "-k", 3, "--format", "jsonl")
+    assert code == 0, err
+    (places,) = [json.loads(line)["items"] for line in lines.splitlines()]
+    found = json.loads(known)
+    assert [i["item_id"] for i in found] == [i["item_id"] for i in places]
+    assert np.array_equal(*(np.float32([i["score"] for i in some]) for some in (found, places)))
+    code, folded_in, err = run("recommend", model, "--history", "m1", "-k", 3, "--json")
+    assert code == 0, err
+    assert [list(i) for i in json.loads(folded_in)] == [list(i) for i in found]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ["recommend", "--users", "all"],
+        ["recommend", "--user", "000", "--user", "001", "-o", "-"],
+        ["recommend", "--users", "all", "--shard", "1/2"],
+        ["similar", "--all"],
+    ],
+)
+def test_lists_of_many_are_lines_of_json(run, model: Path, ask: list[str]) -> None:
+    name, *options = ask
+    code, lines, err = run(name, model, *options, "-k", 2, "--json")
+    assert code == 0, err
+    owner = "user_id" if name == "recommend" else "target_item_id"
+    assert {tuple(json.loads(line)) for line in lines.splitlines()} == {(owner, "items")}
+    assert run(name, model, *options, "-k", 2, "--format", "jsonl") == (0, lines, err)
+    code, out, err = run(name, model, *options, "--json", "--format", "csv")
+    assert (code, out) == (2, "")
+    assert "--json prints the lists as JSON; --format csv does not go with it" in err
+
+
+# ---------------------------------------------------------------- options without effect
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ["recommend", "--user", "000"],
+        ["recommend", "--users", "all"],
+        ["recommend", "--history", "m1"],
+        ["embed", "--items", "-o", "OUT"],
+    ],
+)
+@pytest.mark.parametrize(
+    "option", [["--min-rating", "0"], ["--user-col", "nope"], ["--no-header"], ["--min-user", "0"]]
+)
+def test_reading_options_are_refused_where_nothing_is_read(
+    run, model: Path, tmp_path: Path, ask: list[str], option: list[str]
+) -> None:
+    name, *options = [str(tmp_path / "o.parquet") if a == "OUT" else a for a in ask]
+    code, out, err = run(name, model, *options, *option)
+    assert (code, out) == (2, ""), err
+    assert f"{option[0]} says how a file is read; it goes with --interactions" in err
+
+
+def test_settings_of_models_that_have_no_part_are_refused(run, small: Path, tmp_path: Path) -> None:
+    setting = ["--set", "mult-vae.latent_dim=4"]
+    for ask, asked in (
+        (["train", small, "-o", tmp_path / "m", "--model", "ease"], "ease"),
+        (["train", small, "-o", tmp_path / "m", "--set", "model=popular"], "popular"),
+        (["compare", small, "--models", "popular,ease"], "popular, ease"),
+        (["tune", small, "--models", "ease"], "ease"),
+        (["data", "split", small, tmp_path / "s"], "none"),
+    ):
+        code, out, err = run(*ask, *setting)
+        assert (code, out) == (2, ""), err
+        assert "read " not in err
+        assert f"is about a model that has no part in this; asked for: {asked}" in err
+    config = tmp_path / "shared.toml"
+    config.write_text("[mult-vae]\nlatent_dim = 4\n[ease]\nl2 = 5.0\n")
+    assert run("compare", small, "--models", "popular,ease", "--config", config)[0] == 0

@@ -53,9 +53,9 @@ def command(
         if split_seeds > 1:
             raise ConfigError("--html shows one split; it goes without --split-seeds")
         ready_for_html(html)
-    config = resolve(options)
-    data = read(source, config, options)
     names = [name.strip() for name in models.split(",") if name.strip()]
+    config = resolve(options, names)
+    data = read(source, config, options)
     summary = data_summary(data)
     table: ComparisonTable | SplitsTable
     with progress.shown():

@@ -56,7 +56,7 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
 
     Writes train.parquet, {validation,test}_{fold_in,target}.parquet and split.json.
     """
-    config = resolve(options)
+    config = resolve(options, models=())
     data = read(source, config, options)
     made = make_split(data, config)
     out.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import click
 
 from recae.cli.output import NewFile, show
 from recae.cli.people import people_of, stored_people, wanted_users
-from recae.cli.reading import column_options
+from recae.cli.reading import column_options, refuse_unread
 from recae.serving import load_bundle
 from recae.serving.embed import write_codes, write_item_vectors
 
@@ -49,6 +49,8 @@ def command(
         raise click.UsageError(
             f"give one of --users, --interactions and --items; got {', '.join(given) or 'none'}"
         )
+    if interactions is None:
+        refuse_unread(options)
     bundle = load_bundle(directory)
     if items:
         width = write_item_vectors(bundle, out)

@@ -16,6 +16,7 @@ from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, shown
 from recae.experiment import RunConfig
 from recae.serving import Bundle, Recommendations, Similar
+from recae.serving.lists import Format, format_of
 
 # How a file is laid out and which rows count; the counts that users and items of the training data
 # needed say nothing about people who come later.
@@ -187,12 +188,30 @@ def lines_of(path: Path) -> list[str]:
     return [line for line in text.split("\n") if line.strip()]
 
 
+def list_format(target: Path | None, given: Format | None, *, as_json: bool) -> Format:
+    """Format of lists that go to `target`, None for stdout; CSV where nothing tells another.
+
+    Raises
+    ------
+    UsageError
+        If they cannot go to stdout in the format given, or are asked for as JSON too.
+    """
+    if target is not None:
+        return given or format_of(target)
+    if given == "parquet":
+        raise click.UsageError("Parquet does not go to stdout; name a file with -o")
+    if given == "csv" and as_json:
+        raise click.UsageError("--json prints the lists as JSON; --format csv does not go with it")
+    return given or ("jsonl" if as_json else "csv")
+
+
 def show_list(answer: Recommendations | Similar, *, as_json: bool) -> None:
     """Print the list of an answer of a service, and on stderr what could not be followed."""
     for warning in answer.warnings:
         click.echo(f"note: {warning}", err=True)
     items = [
-        {"item": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
+        {"item_id": i.item, "rank": i.rank, "score": i.score, "title": i.title}
+        for i in answer.items
     ]
     text = "\n".join(
         f"{i.rank:>4}  {i.score:9.4f}  {i.item}  {i.title or ''}".rstrip() for i in answer.items

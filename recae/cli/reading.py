@@ -74,8 +74,35 @@ def run_options(command: Command) -> Command:
     return command
 
 
-def resolve(options: Mapping[str, Any]) -> RunConfig:
-    """The run that the options of a command ask for."""
+def refuse_unread(options: Mapping[str, Any]) -> None:
+    """Refuse options that say how a file is read where none is.
+
+    Raises
+    ------
+    UsageError
+        If one is given.
+    """
+    for name, value in options.items():
+        if value is not None:
+            flag = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+            raise click.UsageError(f"{flag} says how a file is read; it goes with --interactions")
+
+
+def resolve(options: Mapping[str, Any], models: Sequence[str] | None = None) -> RunConfig:
+    """The run that the options of a command ask for.
+
+    Parameters
+    ----------
+    options
+        Values by the names of the options.
+    models
+        Models of the run, where not one alone is trained.
+
+    Raises
+    ------
+    ConfigError
+        If a name or value is not accepted, or ``--set`` is about a model that has no part in it.
+    """
     flags: dict[str, Any] = {f"read.{name}": options.get(name) for name in _READ_NAMES}
     for name in ("model", "protocol", "seed", "metrics"):
         flags[name] = options.get(name)
@@ -90,7 +117,16 @@ def resolve(options: Mapping[str, Any]) -> RunConfig:
             kinds = {model: config_class(model) for model in MODELS}
             _option(name, (name,), "model", config.model, kinds)
             flags[f"{config.model}.{name}"] = options[name]
-    return load_config(options.get("config"), options.get("settings") or (), flags)
+    settings = options.get("settings") or ()
+    for setting in settings:  # a config file may be about more models than this run
+        table = setting.partition("=")[0].partition(".")[0].strip()
+        asked = (config.model,) if models is None else models
+        if table in MODELS and table not in asked:
+            raise ConfigError(
+                f"--set {setting!r} is about a model that has no part in this; asked for:"
+                f" {', '.join(asked) or 'none'}"
+            )
+    return load_config(options.get("config"), settings, flags)
 
 
 def _option(

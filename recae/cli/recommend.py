@@ -9,8 +9,16 @@ import click
 import numpy as np
 
 from recae.cli.output import NewDirectory, NewFile, show
-from recae.cli.people import items_of, lines_of, people_of, show_list, stored_people, wanted_users
-from recae.cli.reading import reading_options
+from recae.cli.people import (
+    items_of,
+    lines_of,
+    list_format,
+    people_of,
+    show_list,
+    stored_people,
+    wanted_users,
+)
+from recae.cli.reading import reading_options, refuse_unread
 from recae.errors import ConfigError
 from recae.serving import RecommendationService, load_bundle
 from recae.serving.batch import (
@@ -20,7 +28,7 @@ from recae.serving.batch import (
     stream_recommendations,
     write_recommendations,
 )
-from recae.serving.lists import FORMATS, Format, format_of
+from recae.serving.lists import FORMATS, Format
 from recae.serving.snapshot import NO_CANDIDATE
 from recae.storage import write_json
 
@@ -42,7 +50,9 @@ from recae.storage import write_json
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the people, from 1.")
 @click.option("--resume", is_flag=True, help="Keep finished parts, and go on after them.")
 @reading_options
-@click.option("--json", "as_json", is_flag=True, help="Print the counts (or the list) as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the counts, or without -o the lists, as JSON."
+)
 def command(
     directory: Path,
     users: str | None,
@@ -63,7 +73,9 @@ def command(
     """Recommend items to stored users, to the people of a file, or for a history given here.
 
     Lists go to a file (-o), a row an item: user_id, item_id, score, rank. A list is shorter than k
-    where fewer items are left, and never holds an item of the history unless --include-seen.
+    where fewer items are left, and never holds an item of the history unless --include-seen. With
+    --json and no -o, the list of one --user or --history is printed as JSON, those of more people
+    as JSON lines.
     --interactions reads FILE as the training data was read, where options do not say otherwise;
     people of whom the model knows no item get no list and are named on stderr.
     """
@@ -82,19 +94,27 @@ def command(
             "give one of --users, --user, --interactions and --history;"
             f" got {', '.join(given) or 'none'}"
         )
-    if history:
-        if out is not None or file_format or shard or resume:
-            raise click.UsageError(
-                "--history prints one list; -o, --format, --shard and --resume do not go with it"
-            )
-        _one_history(directory, history, k, candidates, exclude, exclude_seen, as_json)
-        return
+    if interactions is None:
+        refuse_unread(options)
+    if history and (out is not None or file_format or shard or resume):
+        raise click.UsageError(
+            "--history prints one list; -o, --format, --shard and --resume do not go with it"
+        )
     target = None if out is None or out == "-" else _place(out, shard)
-    chosen = file_format or ("csv" if target is None else format_of(target))
     if target is None and resume:
         raise click.UsageError("--resume keeps its parts beside a file; name one with -o")
-    if target is None and chosen == "parquet":
-        raise click.UsageError("Parquet does not go to stdout; name a file with -o")
+    if history or (as_json and len(one) == 1 and not (target or file_format or shard)):
+        asked_for: dict[str, Any] = {"history": history} if history else {"user": one[0]}
+        answer = RecommendationService.open(directory).recommend(
+            **asked_for,
+            k=k,
+            exclude_seen=exclude_seen,
+            candidates=None if candidates is None else lines_of(candidates),
+            exclude=[] if exclude is None else lines_of(exclude),
+        )
+        show_list(answer, as_json=as_json)
+        return
+    chosen = list_format(target, file_format, as_json=as_json)
     bundle = load_bundle(directory)
     only = items_of(bundle, candidates)
     if only is not None and not len(only):
@@ -151,26 +171,6 @@ def _place(out: str, shard: str | None) -> Path:
     kind = NewFile(stdout=True) if shard is None else NewDirectory()
     place: Path = kind.convert(out, click.Option(["-o", "--out"]), click.get_current_context())
     return place
-
-
-def _one_history(
-    directory: Path,
-    history: tuple[str, ...],
-    k: int,
-    candidates: Path | None,
-    exclude: Path | None,
-    exclude_seen: bool,
-    as_json: bool,
-) -> None:
-    service = RecommendationService.open(directory)
-    answer = service.recommend(
-        history=list(history),
-        k=k,
-        exclude_seen=exclude_seen,
-        candidates=None if candidates is None else lines_of(candidates),
-        exclude=[] if exclude is None else lines_of(exclude),
-    )
-    show_list(answer, as_json=as_json)
 
 
 def _shard(shard: str, n: int) -> slice:

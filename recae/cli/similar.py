@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from recae.cli.output import NewFile, show
-from recae.cli.people import lines_of, show_list
+from recae.cli.people import lines_of, list_format, show_list
 from recae.serving import RecommendationService, load_bundle
-from recae.serving.lists import FORMATS, Format, format_of
+from recae.serving.lists import FORMATS, Format
 from recae.serving.similar import stream_similar, write_similar
 
 
@@ -23,7 +23,9 @@ from recae.serving.similar import stream_similar, write_similar
     "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
 )
 @click.option("-o", "--out", type=NewFile(stdout=True), help="The file; - is stdout.")
-@click.option("--json", "as_json", is_flag=True, help="Print the list (or the counts) as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the list, with -o the counts, as JSON."
+)
 def command(
     directory: Path,
     item: str | None,
@@ -49,13 +51,13 @@ def command(
         return
     if candidates is not None or exclude is not None:
         raise click.UsageError("--candidates and --exclude belong to one ITEM")
+    target = None if str(out) == "-" else out
+    chosen = list_format(target, file_format, as_json=as_json)
     bundle = load_bundle(directory)
-    if out is None or str(out) == "-":
-        if file_format == "parquet":
-            raise click.UsageError("Parquet does not go to stdout; name a file with -o")
-        stream_similar(bundle, sys.stdout.buffer, k=k, file_format=file_format or "csv")
+    if target is None:
+        stream_similar(bundle, sys.stdout.buffer, k=k, file_format=chosen)
         return
-    done = write_similar(bundle, out, k=k, file_format=file_format or format_of(out))
+    done = write_similar(bundle, target, k=k, file_format=chosen)
     result = {"file": str(out), "items": done.users, "rows": done.rows, "short_lists": done.short}
     text = f"wrote {out}: {done.users} items, {done.rows} rows, {done.short} lists shorter than {k}"
     show(result, text, as_json=as_json)

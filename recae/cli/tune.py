@@ -74,7 +74,8 @@ def command(
     without --test; only how its items were drawn is compared with the validation part.
     """
     optuna_package().logging.set_verbosity(optuna_package().logging.WARNING)
-    config = resolve(options)
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    config = resolve(options, names)
     data = read(source, config, options)
     material = prepare(data, config, validation_users=validation_users)
     if judge and not material.has_test:
@@ -84,7 +85,7 @@ def command(
             storage = f"sqlite:///{out / 'study.db'}"
         tuning = tune(
             material,
-            [name.strip() for name in models.split(",") if name.strip()],
+            names,
             trials=trials,
             timeout_s=timeout,
             storage=storage,
