@@ -355,8 +355,8 @@ def _parity(found: dict[str, Any]) -> list[str]:
     return [
         "## The fast path reaches what the plain one reaches",
         "",
-        f"`python benchmarks/parity.py DATASETS`: Mult-VAE, best validation {found['metric']} of the"
-        " plain and of the fast path from the same seeds, paired t-test over them. "
+        f"`python benchmarks/parity.py DATASETS`: Mult-VAE, best validation {found['metric']} of"
+        " the plain and of the fast path from the same seeds, paired t-test over them. "
         + _machine(found["machine"]),
         "",
         *_table(heads, rows),
