@@ -213,7 +213,8 @@ def test_the_command_lists_the_same(saved, capfd, tmp_path):
     code, out, err = run(capfd, "similar", saved, "i4", "-k", 3, "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == [
-        {"item_id": i.item, "rank": i.rank, "score": i.score, "title": i.title} for i in answer.items
+        {"item_id": i.item, "rank": i.rank, "score": i.score, "title": i.title}
+        for i in answer.items
     ]
     (tmp_path / "only.txt").write_text("i6\r\ni8\n\nno\n")
     code, out, err = run(capfd, "similar", saved, "i4", "--candidates", tmp_path / "only.txt")
