@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -49,13 +49,19 @@ class Sums:
 
 
 @final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearConfig:
+    """No options."""
+
+
+@final
 class Linear(Recommender):
     """Scores are ``history @ weights + bias``, all whole numbers: many ties."""
 
     name = "linear"
 
     def __init__(self, weights, bias):
-        self.config, self.weights, self.bias = None, weights, bias
+        self.config, self.weights, self.bias = LinearConfig(), weights, bias
 
     @property
     def n_items(self):
@@ -138,6 +144,10 @@ def test_a_case_by_hand():
     assert report["recall@2"].mean == 0.5
     assert report["recall@2"].se == pytest.approx(math.sqrt((0 + 0.25 + 0.25) / 3) / math.sqrt(3))
     assert report["coverage@2"].se is None
+    figures = "recall@2 0.5000, recall-all@1 0.1667, mrr@3 0.5000, coverage@2 0.6667"
+    assert repr(report) == f"Report(linear: 4 users, {figures})"
+    assert repr(held_out) == "HeldOut(4 users x 6 items, 4 targets)"
+    assert repr(held_out.fold_in) == "Histories(4 users x 6 items, 4 interactions)"
 
 
 def test_the_lists_are_those_people_get(world):

@@ -35,6 +35,15 @@ REFUSALS = {  # possible with the frames below
 }
 
 
+def test_a_split_is_shown_in_a_line():
+    pairs = [(f"u{u}", f"i{i}") for u in range(20) for i in range(6)]
+    data = interactions_from(pd.DataFrame(pairs, columns=["user", "item"]))
+    found = split(data, "strong", rng=0, held_out_users=5)
+    held_out = "validation 5 users, test 5 users"
+    assert repr(found) == f"Split(strong: train 10 users x 6 items, {held_out})"
+    assert repr(split(data, "all")) == "Split(all: train 20 users x 6 items)"
+
+
 @st.composite
 def frames(draw):
     """8 to 25 users of 1 to 12 items, few different times, rows in any order, any parts."""

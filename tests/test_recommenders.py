@@ -89,6 +89,20 @@ def seen(histories, row):
     return set(x.indices[x.indptr[row] : x.indptr[row + 1]].tolist())
 
 
+# ---- what it says of itself
+
+
+def test_it_shows_the_options_that_are_not_usual_and_whether_it_is_fitted(name, model):
+    kind = type(model).__name__
+    assert repr(create(name)) == f"<{kind}(), not fitted>"
+    assert repr(create("ease", {"l2": 5.0})) == "<EASE(l2=5.0), not fitted>"
+    shown = repr(model)
+    assert shown.startswith(f"<{kind}(")
+    assert shown.endswith("), 30 items>")
+    for option, value in OPTIONS.get(name, {}).items():
+        assert (f"{option}={value!r}" in shown) == (value != getattr(config_class(name)(), option))
+
+
 # ---- what it learns
 
 

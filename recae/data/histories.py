@@ -111,6 +111,10 @@ class Histories:
         """Number of columns."""
         return int(self.matrix.shape[1])
 
+    def __repr__(self) -> str:
+        n_users, n_items = self.matrix.shape
+        return f"Histories({n_users} users x {n_items} items, {self.matrix.nnz} interactions)"
+
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 

@@ -73,6 +73,9 @@ class HeldOut:
                     f" for users {shown(self.users.ids_at(rows))}"
                 )
 
+    def __repr__(self) -> str:
+        return f"HeldOut({len(self)} users x {self.n_items} items, {self.target.nnz} targets)"
+
     def __len__(self) -> int:
         return len(self.fold_in)
 
@@ -134,6 +137,12 @@ class Split:
                     f"{name} has {part.n_items} items; the training part has {self.train.n_items}"
                 )
             object.__setattr__(self, name, replace(part, apart_from=learnt))
+
+    def __repr__(self) -> str:
+        parts = [f"train {self.train.n_users} users x {self.train.n_items} items"]
+        for name, part in (("validation", self.validation), ("test", self.test)):
+            parts += [] if part is None else [f"{name} {len(part)} users"]
+        return f"Split({self.protocol}: {', '.join(parts)})"
 
     def to_json(self) -> dict[str, object]:
         """What is stored with a model: everything but the interactions themselves."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -77,7 +77,7 @@ class Segment:
 
     by: str
     label: str
-    per_user: Mapping[str, Float64[np.ndarray, " users"]]
+    per_user: Mapping[str, Float64[np.ndarray, " users"]] = field(repr=False)
 
 
 @final
@@ -223,6 +223,10 @@ class Report:
         return pd.DataFrame(rows, columns=["by", "label", "metric", "mean", "se", "n"]).astype(
             {"mean": "float64", "se": "float64", "n": "int64"}
         )
+
+    def __repr__(self) -> str:
+        figures = (f"{name} {found.mean:.4f}" for name, found in self.metrics.items())
+        return f"Report({self.model}: {self.n_users} users, {', '.join(figures)})"
 
     def __str__(self) -> str:
         head = [f"{self.model}: {self.n_users} users"]

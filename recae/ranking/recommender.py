@@ -4,6 +4,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import fields
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
@@ -87,6 +88,13 @@ class Recommender(ABC):
     def __init_subclass__(cls) -> None:
         if "fit" in vars(cls):
             cls.fit = _noting_rows(cls.fit)  # type: ignore[method-assign]  # the same, and a note
+
+    def __repr__(self) -> str:
+        try:
+            fit = f"{self.n_items} items"
+        except NotFittedError:
+            fit = "not fitted"
+        return f"<{type(self).__name__}({_changed(self.config)}), {fit}>"
 
     @property
     @abstractmethod
@@ -332,6 +340,13 @@ def allowed_items(
             raise DataError(f"{name} hold an index outside 0..{n_items - 1}")
         allowed[items] = value
     return allowed
+
+
+def _changed(config: Any) -> str:
+    """Options that differ from their defaults, as they would be given by keyword."""
+    usual = type(config)()
+    given = ((option.name, getattr(config, option.name)) for option in fields(config))
+    return ", ".join(f"{name}={v!r}" for name, v in given if v != getattr(usual, name))
 
 
 def _noting_rows(fit: Callable[..., Any]) -> Callable[..., Any]:
