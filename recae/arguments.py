@@ -4,6 +4,7 @@ Annotations are for type checkers; nobody checks them when a notebook runs.
 """
 
 from collections.abc import Iterable
+from types import UnionType
 from typing import TypeVar
 
 from recae.errors import ConfigError
@@ -41,6 +42,30 @@ def several(name: str, values: Iterable[T], of: str) -> tuple[T, ...]:
     except TypeError as error:
         given = type(values).__name__
         raise ConfigError(f"{name} is of type {given}; a list of {of} is accepted") from error
+
+
+def refuse_other(name: str, value: object, kind: type | UnionType, accepted: str) -> None:
+    """Refuse a `value` that is not of `kind`.
+
+    Parameters
+    ----------
+    name, accepted
+        What the value is called and what it may be, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Examples
+    --------
+    >>> refuse_other("data", [], str, "a text")
+    Traceback (most recent call last):
+        ...
+    recae.errors.ConfigError: data is of type list; accepted: a text
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name} is of type {type(value).__name__}; accepted: {accepted}")
 
 
 def brief(text: str) -> str:

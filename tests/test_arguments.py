@@ -1,10 +1,14 @@
 """What callers give: iterators are gone through once, and one text is not several."""
 
+import subprocess
+import sys
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import recae
-from recae.errors import ConfigError
+from recae.errors import ConfigError, DataError
 from recae.evaluation import compare_reports
 from recae.serving import RecommendationService, Request
 from tests.model_directories import save
@@ -73,3 +77,114 @@ def test_one_text_where_several_are_meant_is_refused(parts: recae.Split) -> None
     ):
         with pytest.raises(ConfigError, match=said):
             ask()
+
+
+# ---------------------------------------------------------------- what is of another kind
+
+_OTHER_KINDS = """
+import pandas as pd
+import recae
+from recae.errors import RecaeError
+
+data = recae.sample()
+split = recae.split(data, rng=0)
+model = recae.Popularity().fit(split.train)
+frame = pd.DataFrame({"user": ["u"], "item": ["i"]})
+for ask in (
+    lambda: recae.read_interactions({"user": ["u"]}),
+    lambda: recae.read_interactions(None),
+    lambda: recae.read_interactions(frame, items=frame),
+    lambda: recae.read_interactions(frame, rejects=5),
+    lambda: recae.split(frame),
+    lambda: recae.EASE().fit(frame),
+    lambda: recae.EASE().fit(split.train, validation=5),
+    lambda: recae.evaluate("popular", split.test),
+    lambda: recae.evaluate(model, split.train),
+    lambda: recae.evaluate(model, split.test, metrics=5),
+    lambda: recae.compare([5], split),
+    lambda: recae.compare(5, split),
+    lambda: recae.compare(["popular"], data),
+    lambda: model.recommend([[1, 2]], k=3),
+    lambda: model.recommend(split.test.fold_in, k=3, candidates=5),
+    lambda: recae.save("popular", "nowhere", data=data),
+    lambda: recae.save(model, "nowhere", data=frame),
+    lambda: recae.save(model, "nowhere", data=data, split=split.train),
+    lambda: recae.IdMap(5),
+):
+    try:
+        ask()
+    except RecaeError as error:
+        print(error)
+    else:
+        print("accepted")
+"""
+
+
+def test_what_is_of_another_kind_is_named() -> None:
+    done = subprocess.run(  # here annotations are checked first, which users' processes do not
+        [sys.executable, "-c", _OTHER_KINDS],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    table = "accepted: a path, a DataFrame, a table of Arrow data"
+    interactions = "accepted: Interactions, as read_interactions returns"
+    assert done.stdout.splitlines() == [
+        f"source is of type dict; {table}",
+        f"source is of type NoneType; {table}",
+        "items is of type DataFrame; accepted: the path of a file",
+        "rejects is of type int; accepted: the path of a file",
+        f"data is of type DataFrame; {interactions}",
+        "train is of type DataFrame; accepted: Interactions, such as split.train",
+        "validation is of type int; accepted: HeldOut, such as split.validation",
+        "model is of type str; accepted: a fitted model",
+        "held_out is of type Interactions; accepted: HeldOut, such as split.test",
+        "metrics is of type int; a list of names is accepted",
+        "a model is of type int; accepted: a model or its name",
+        "models is of type int; a list of models is accepted",
+        "split is of type Interactions; accepted: a Split, as recae.split returns",
+        "histories is of type list; accepted: Histories",
+        "candidates is of type int; a list of indices is accepted",
+        "model is of type str; accepted: a fitted model",
+        f"data is of type DataFrame; {interactions}",
+        "split is of type Interactions; accepted: a Split, as recae.split returns",
+        "ids is of type int; a list of texts is accepted",
+    ]
+
+
+class _Streamed:
+    """A table of another library, which knows the Arrow interface only."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.string_view()])
+@pytest.mark.parametrize("kind", [lambda table: table, _Streamed], ids=["pyarrow", "other"])
+def test_tables_of_arrow_data_are_read_like_frames(kind, text: pa.DataType) -> None:
+    table = pa.table(
+        {
+            "user": pa.array(["b", "a", None, "a"]).cast(text),
+            "item": pa.array([3, 1, 1, 3]),
+            "rating": pa.array([5.0, 4.0, 1.0, 3.5]),
+        }
+    )
+    several_chunks = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    options = {"min_rating": 3.6, "max_bad_rows": 1}
+    read = recae.read_interactions(kind(several_chunks), **options)
+    expected = recae.read_interactions(table.to_pandas(), **options)
+    assert read.fingerprint() == expected.fingerprint()
+    assert read.report is not None
+    assert expected.report is not None
+    assert read.report.rows_dropped == expected.report.rows_dropped
+    assert (read.users.ids_at([0, 1]), read.items.ids_at([0, 1])) == (["b", "a"], ["3", "1"])
+
+
+def test_a_stream_that_is_no_table_is_refused() -> None:
+    class Column:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            return pa.chunked_array([[1, 2]]).__arrow_c_stream__(requested_schema)
+
+    with pytest.raises(DataError, match="Column is no readable table"):
+        recae.read_interactions(Column())

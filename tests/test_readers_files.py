@@ -134,6 +134,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "nested" / "sub").mkdir(parents=True)
     start = time.monotonic()
     for source, message in [
         (tmp_path / "missing.csv", "cannot read .*missing.csv: no such file"),
@@ -141,6 +142,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         (Path("/dev/null"), "no regular file"),
         (tmp_path / "loop", "cannot read .*loop: too many levels"),
         (tmp_path / "empty", "folder without files"),
+        (tmp_path / "nested", "nested/sub is no regular file; accepted: a file"),
         (tmp_path / "a\x00b", "cannot read"),
     ]:
         with pytest.raises(DataError, match=message):

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
-from recae.arguments import several
+from recae.arguments import refuse_other, several
 from recae.data.histories import Histories, keep_entries
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, shown
@@ -81,6 +81,8 @@ def evaluate(
     UserWarning
         If the model was fitted on other interactions than the training part of the split.
     """
+    refuse_other("model", model, Recommender, "a fitted model")
+    refuse_other("held_out", held_out, HeldOut, "HeldOut, such as split.test")
     wanted, by = parse_metrics(metrics), several("by", by, "names")
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")

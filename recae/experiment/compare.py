@@ -9,7 +9,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from recae.arguments import several
+from recae.arguments import refuse_other, several
 from recae.data.split import Split
 from recae.errors import ConfigError, NotFittedError, RequirementError
 from recae.evaluation import (
@@ -298,6 +298,7 @@ def compare(
         accepted, there is no such library, no model or one is there twice, `seeds` is below 1, or
         `require_beat` is not compared or the first metric has no value for each user.
     """
+    refuse_other("split", split, Split, "a Split, as recae.split returns")
     if split.test is None:
         raise ConfigError(f"protocol {split.protocol!r} has no test part to compare on")
     if seeds < 1:
@@ -340,6 +341,7 @@ def _runs(model: Recommender | str, config: RunConfig, seeds: int) -> list[Recom
     """Return the model itself, or one for each seed where its name was given and it has one."""
     if isinstance(model, Recommender):
         return [model]
+    refuse_other("a model", model, str, "a model or its name")
     seeded = [make_model(model, config, seed=config.seed + i) for i in range(seeds)]
     return seeded if hasattr(seeded[0].config, "rng") else seeded[:1]
 

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from recae.arguments import refuse_other
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.protocols import split as split_data
@@ -131,6 +132,9 @@ def save(
     -------
     The version id.
     """
+    refuse_other("model", model, Recommender, "a fitted model")
+    refuse_other("data", data, Interactions, "Interactions, as read_interactions returns")
+    refuse_other("split", split, Split | None, "a Split, as recae.split returns")
     trained_on = data if split is None else split.train
     learnt = trained_on.rows_fingerprint()
     if model.n_items != trained_on.n_items or (model.fitted_on or learnt) != learnt:

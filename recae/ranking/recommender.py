@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 from torch import Tensor
 
-from recae.arguments import several
+from recae.arguments import refuse_other, several
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
@@ -283,6 +283,7 @@ class Recommender(ABC):
         return _in_batches(rank, batches, chunk_size, at_once, k)
 
     def _accepted(self, histories: Histories) -> Histories:
+        refuse_other("histories", histories, Histories, "Histories")
         if histories.n_items != self.n_items:
             raise DataError(
                 f"histories have {histories.n_items} columns; this model knows {self.n_items} items"
@@ -355,6 +356,9 @@ def _noting_rows(fit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fit)
     def noting(self: Recommender, train: Interactions, **options: Any) -> Any:
         self.fitted_on = None
+        refuse_other("train", train, Interactions, "Interactions, such as split.train")
+        held_out = options.get("validation")
+        refuse_other("validation", held_out, HeldOut | None, "HeldOut, such as split.validation")
         result = fit(self, train, **options)
         self.fitted_on = train.rows_fingerprint()
         return result

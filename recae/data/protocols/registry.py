@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
 
+from recae.arguments import refuse_other
 from recae.data.interactions import Interactions
 from recae.data.options import checked_options
 from recae.data.protocols.base import SplitProtocol
@@ -60,6 +61,7 @@ def split(
     >>> parts.train.n_users, len(parts.validation), len(parts.test)
     (40, 5, 5)
     """
+    refuse_other("data", data, Interactions, "Interactions, as read_interactions returns")
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     kind = PROTOCOLS[protocol]

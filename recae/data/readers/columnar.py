@@ -3,12 +3,13 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recae.arguments import refuse_other
 from recae.data.readers.batch import Batch
 from recae.data.readers.columns import Columns
 from recae.errors import DataError
@@ -47,19 +48,64 @@ def parquet_batches(file: Any, columns: Columns, name: str) -> Iterator[Batch]:
         raise DataError(f"{name} is no readable Parquet file: {error}") from error
 
 
-def frame_names(frame: pd.DataFrame) -> list[str]:
-    """Column names of a DataFrame as text; its index is no column."""
-    return [str(name) for name in frame.columns]
+@runtime_checkable
+class ArrowStream(Protocol):
+    """A table that hands itself over in the Arrow format: of pyarrow, Polars, DuckDB, ..."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the capsule of the Arrow PyCapsule interface."""
+        ...
 
 
-def frame_batches(frame: pd.DataFrame, columns: Columns) -> Iterator[Batch]:
-    """Batches of a DataFrame.
+def table_of(source: object) -> Any:
+    """DataFrame or Arrow table that `source` is.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    DataError
+        If it hands over what is no table.
+    """
+    if isinstance(source, pd.DataFrame):
+        return source
+    accepted = "a path, a DataFrame, a table of Arrow data"
+    refuse_other("source", source, ArrowStream, accepted)
+    try:
+        return pa.table(source)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"{type(source).__name__} is no readable table: {error}") from error
+
+
+def table_names(table: Any) -> list[str]:
+    """Column names of what `table_of` returned, as text; an index is no column."""
+    names = table.columns if isinstance(table, pd.DataFrame) else table.column_names
+    return [str(name) for name in names]
+
+
+def table_batches(table: Any, columns: Columns) -> Iterator[Batch]:
+    """Batches of what `table_of` returned.
 
     Raises
     ------
     DataError
         If a column mixes types, so that there is no one way to write its values as text.
     """
+    if isinstance(table, pd.DataFrame):
+        yield from _frame_batches(table, columns)
+        return
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+        yield _batch(
+            {role: _common(batch.column(place)) for role, place in columns.roles().items()}
+        )
+
+
+def _common(array: Any) -> Any:
+    """`array`, texts in the layout that every function of Arrow takes."""
+    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
+
+
+def _frame_batches(frame: pd.DataFrame, columns: Columns) -> Iterator[Batch]:
     for start in range(0, len(frame), BATCH_ROWS):
         rows = frame.iloc[start : start + BATCH_ROWS]
         arrays = {}

@@ -3,17 +3,25 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import pandas as pd
 
+from recae.arguments import refuse_other
 from recae.data.interactions import Interactions
 from recae.data.options import checked_options
 from recae.data.readers.account import Account, rejects_file
 from recae.data.readers.assemble import Rows, assemble
 from recae.data.readers.batch import Checked, check
 from recae.data.readers.blocks import Blocks
-from recae.data.readers.columnar import frame_batches, frame_names, open_parquet, parquet_batches
+from recae.data.readers.columnar import (
+    ArrowStream,
+    open_parquet,
+    parquet_batches,
+    table_batches,
+    table_names,
+    table_of,
+)
 from recae.data.readers.columns import Columns, by_name
 from recae.data.readers.item_table import with_items
 from recae.data.readers.layout import open_layout
@@ -35,7 +43,7 @@ class _Table:
 
 
 def read_interactions(
-    source: str | Path | pd.DataFrame,
+    source: str | Path | pd.DataFrame | ArrowStream,
     *,
     items: str | Path | None = None,
     rejects: str | Path | None = None,
@@ -52,9 +60,10 @@ def read_interactions(
     ----------
     source
         A CSV or TSV file in UTF-8, plain, gz or zst; a Parquet file; a folder of such files with
-        the same columns, read in name order; ``"-"``, standard input; or a DataFrame. What a file
-        is follows from its first bytes, not from its name. Ids of typed tables are text or whole
-        numbers, which become plain decimal text.
+        the same columns, read in name order; ``"-"``, standard input; a DataFrame; or a table that
+        hands itself over as Arrow data, of pyarrow or Polars say. What a file is follows from its
+        first bytes, not from its name. Ids of typed tables are text or whole numbers, which become
+        plain decimal text.
     items
         A table of items, whose columns become ``item_table``.
     rejects
@@ -88,14 +97,17 @@ def read_interactions(
     """
     options = checked_options(ReadOptions, options, where="read_interactions")
     given = ReadOptions(**options)  # type: ignore[arg-type]  # types were checked
-    _refuse_overwriting(source, rejects)
+    for name, path in {"items": items, "rejects": rejects}.items():
+        refuse_other(name, path, str | Path | None, "the path of a file")
+    if isinstance(source, str | Path):
+        _refuse_overwriting(source, rejects)
     rows = Rows()
     with rejects_file(None if rejects is None else Path(rejects)) as rejected:
         account = Account(_source_name(source), rejected)
-        if isinstance(source, pd.DataFrame):
-            _read_frame(source, rows, account, given)
-        else:
+        if isinstance(source, str | Path):
             _read_parts(list_parts(source), rows, account, given)
+        else:
+            _read_table(table_of(source), rows, account, given)
     account.refuse_if_bad(given.max_bad_rows)
     data = assemble(rows, given, account)
     assert data.report is not None
@@ -103,26 +115,26 @@ def read_interactions(
     return data if items is None else with_items(data, items, given)
 
 
-def _refuse_overwriting(source: str | Path | pd.DataFrame, rejects: str | Path | None) -> None:
-    if rejects is None or isinstance(source, pd.DataFrame):
+def _refuse_overwriting(source: str | Path, rejects: str | Path | None) -> None:
+    if rejects is None:
         return
     target, read = Path(rejects).resolve(), Path(source).resolve()
     if read == target or read in target.parents:
         raise ConfigError(f"rejects {rejects} would be written into the input, {source}")
 
 
-def _source_name(source: str | Path | pd.DataFrame) -> str:
-    if isinstance(source, pd.DataFrame):
-        return "DataFrame"
+def _source_name(source: object) -> str:
+    if not isinstance(source, str | Path):
+        return type(source).__name__
     return "standard input" if str(source) == "-" else Path(source).name
 
 
-def _read_frame(frame: pd.DataFrame, rows: Rows, account: Account, options: ReadOptions) -> None:
-    names = frame_names(frame)
+def _read_table(table: Any, rows: Rows, account: Account, options: ReadOptions) -> None:
+    names = table_names(table)
     columns = by_name(names, options, where=account.source)
     _tell_columns(names, columns, account, options)
     line = 1
-    for batch in frame_batches(frame, columns):
+    for batch in table_batches(table, columns):
         checked = check(batch, options, None, where=account.source)
         _collect(checked, account.source, line, 0, rows, account)
         line += len(batch.lines)

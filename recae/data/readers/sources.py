@@ -92,10 +92,11 @@ def open_part(path: Path | None) -> Iterator[Part]:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {_why(error)}") from error
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):  # a directory cannot even be opened as a stream
+        os.close(descriptor)
+        raise DataError(f"{path} is no regular file; accepted: a file, a folder of files, '-'")
     with os.fdopen(descriptor, "rb") as file:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise DataError(f"{path} is no regular file; accepted: a file, a folder of files, '-'")
         yield _recognise(path.name, file, size=before.st_size)
         after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
