@@ -335,7 +335,7 @@ def test_people_without_a_known_item_are_named_and_get_nothing(
     assert summary["left_out_first"] == [f"stranger{i}" for i in range(5)]
     rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
     assert {row["user_id"] for row in rows} == {"ann"}
-    assert "left out 7 without a known item" in run(*ask)[1]
+    assert "left out 7 without a known item that counts: 'stranger0'" in run(*ask)[1]
 
 
 def test_candidates_and_exclusions(run, model: Path, tmp_path: Path) -> None:
@@ -954,3 +954,82 @@ def test_settings_of_models_that_have_no_part_are_refused(run, small: Path, tmp_
     config = tmp_path / "shared.toml"
     config.write_text("[mult-vae]\nlatent_dim = 4\n[ease]\nl2 = 5.0\n")
     assert run("compare", small, "--models", "popular,ease", "--config", config)[0] == 0
+
+
+# ---------------------------------------------------------------- nobody vanishes
+
+
+def test_people_all_of_whose_rows_are_below_a_minimum_are_named(
+    run, odd: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, _ = odd
+    new = tmp_path / "new.csv"
+    new.write_text("who;what;stars\nann;m1;5\nbob;m1;1\ncho;m2;1\ndee;nowhere;5\n")
+    out = tmp_path / "o.csv"
+    ask = ["recommend", directory, "--interactions", new, "-k", 3, "-o", out, "--json"]
+    code, text, err = run(*ask)
+    assert code == 0, err
+    assert f"all rows of 2 people of {new} are below a minimum, and they get nothing" in err
+    assert (json.loads(text)["users"], json.loads(text)["left_out"]) == (1, 3)
+    assert json.loads(text)["left_out_first"] == ["dee", "bob", "cho"]
+    code, text, err = run(*ask, "--min-rating", 1)
+    assert code == 0, err
+    assert "below a minimum" not in err
+    assert json.loads(text)["left_out_first"] == ["dee"]
+    piped = subprocess.run(
+        [sys.executable, "-m", "recae", *map(str, ask[:3]), "-", "-k", "3"],
+        input=new.read_text(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "people all of whose rows are below a minimum are not named" in piped.stderr
+
+
+# ---------------------------------------------------------------- data split
+
+
+def test_a_split_over_another_one_says_so(run, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sp"
+    code, _, err = run("data", "split", small, out)
+    assert code == 0, err
+    assert "earlier split" not in err
+    code, _, err = run("data", "split", small, out, "--protocol", "all")
+    assert code == 0, err
+    assert f"note: {out} holds an earlier split, which is replaced" in err
+
+
+def test_a_split_that_cannot_be_written_leaves_nothing_that_looks_whole(
+    run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recae.cli import data
+    from recae.errors import ResourceError
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert run("data", "split", small, old)[0] == 0
+
+    def full(path: Path, _table: object) -> None:
+        raise ResourceError(f"cannot write {path}: no space left on device")
+
+    monkeypatch.setattr(data, "write_parquet", full)
+    for out in (old, new):
+        code, _, err = run("data", "split", small, out)
+        assert code == 5, err
+    assert not new.exists()
+    assert list(old.iterdir()) == []
+
+
+def test_a_split_onto_a_file_is_refused_before_reading(run, small: Path) -> None:
+    code, out, err = run("data", "split", small, small)
+    assert (code, out) == (2, ""), err
+    assert "is a file" in err
+    assert "read " not in err
+
+
+def test_a_split_is_told_without_python(run, small: Path, tmp_path: Path) -> None:
+    code, out, err = run("data", "split", small, tmp_path / "a", "--protocol", "all")
+    assert code == 0, err
+    assert not set("{}") & set(out)
+    assert "  validation_fraction: none" in out.splitlines()
+    code, out, err = run("data", "split", small, tmp_path / "b")
+    assert code == 0, err
+    assert not set("{}") & set(out)
+    assert "None" not in out
+    assert "  target_fraction: 0.2" in out.splitlines()

@@ -1,6 +1,8 @@
 """`recae data`: check, split, fetch."""
 
 import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from recae.data.protocols.fixtures import fixture_hashes
 from recae.data.split import HeldOut, Split
 from recae.experiment import data_summary, make_split
 from recae.storage import write_json, write_parquet
+
+_HELD_OUT = ("validation", "test")
+_ABOUT = "split.json"
 
 
 @click.group("data")
@@ -54,29 +59,59 @@ def check(source: str, as_json: bool, **options: Any) -> None:
 def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
     """Split FILE and write the parts to the directory OUT as Parquet.
 
-    Writes train.parquet, {validation,test}_{fold_in,target}.parquet and split.json.
+    Writes train.parquet, {validation,test}_{fold_in,target}.parquet and, at last, split.json. An
+    earlier split in OUT is replaced.
     """
     config = resolve(options, models=())
     data = read(source, config, options)
     made = make_split(data, config)
+    about = made.to_json()
+    if made.protocol == "mult-vae":
+        about["authors_files_sha256"] = fixture_hashes(made, data)
+    with _emptied(out):
+        _write_parts(made, out)
+        write_json(out / _ABOUT, about)
+    show(about, "\n".join(_lines(about)), as_json=as_json)
+
+
+@contextmanager
+def _emptied(out: Path) -> Iterator[None]:
+    """Directory without an earlier split: this one may lack parts of it, or end half written."""
+    new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("validation", "test"):  # an earlier split may have had parts that this one lacks
-        for kind in ("fold_in", "target"):
-            (out / f"{name}_{kind}.parquet").unlink(missing_ok=True)
+    if (out / _ABOUT).exists():
+        click.echo(f"note: {out} holds an earlier split, which is replaced", err=True)
+    parts = [f"{name}_{kind}.parquet" for name in _HELD_OUT for kind in ("fold_in", "target")]
+    for name in (_ABOUT, "train.parquet", *parts):  # first what says that the others are whole
+        (out / name).unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                out.rmdir()  # only where nothing was written
+        raise
+
+
+def _lines(values: Mapping[str, object], indent: str = "") -> Iterator[str]:
+    """Values for people, those of a table below its name."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{key}:{'' if value else ' none'}"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            yield f"{indent}{key}: {'none' if value is None else value}"
+
+
+def _write_parts(made: Split, out: Path) -> None:
     write_parquet(out / "train.parquet", _pairs(made.train.histories(), made.train.users, made))
-    for name in ("validation", "test"):
+    for name in _HELD_OUT:
         part: HeldOut | None = getattr(made, name)
         if part is None:
             continue
         write_parquet(out / f"{name}_fold_in.parquet", _pairs(part.fold_in, part.users, made))
         target = Histories(part.target)
         write_parquet(out / f"{name}_target.parquet", _pairs(target, part.users, made))
-    about = made.to_json()
-    if made.protocol == "mult-vae":
-        about["authors_files_sha256"] = fixture_hashes(made, data)
-    write_json(out / "split.json", about)
-    text = "\n".join(f"{key}: {value}" for key, value in about.items())
-    show(about, text, as_json=as_json)
 
 
 @command.command("fetch")

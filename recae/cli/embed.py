@@ -34,7 +34,7 @@ def command(
     A row a person, user_id and code, or with --items a row an item, item_id and vector: lists of
     float32 of one length. A code depends on the history alone, so people may be known or not.
     --interactions reads FILE as the training data was read, where options do not say otherwise;
-    people of whom the model knows no item get no code and are named on stderr.
+    people of whom the model knows no item, or no row counts, get no code and are named on stderr.
     """
     given = [
         name

@@ -13,6 +13,8 @@ from recae.cli.output import show
 from recae.cli.reading import read, resolve
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
+from recae.data.interactions import Interactions
+from recae.data.readers import read_interactions
 from recae.errors import ConfigError, DataError, shown
 from recae.experiment import RunConfig
 from recae.serving import Bundle, Recommendations, Similar
@@ -38,7 +40,7 @@ class People:
     ids
         Their ids.
     left_out
-        Ids of people of whom the model knows no item.
+        Ids of people who have no row that counts, or of whom the model knows no item.
     """
 
     histories: Histories
@@ -52,7 +54,8 @@ class People:
     def __str__(self) -> str:
         if not self.left_out:
             return ""
-        return f"; left out {len(self.left_out)} without a known item: {shown(self.left_out)}"
+        n = len(self.left_out)
+        return f"; left out {n} without a known item that counts: {shown(self.left_out)}"
 
 
 def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> People:
@@ -109,14 +112,17 @@ def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> People
     """People of a file, known or not: their rows in the model's items.
 
     The file is read as the training data was, where `options` do not say otherwise. People of whom
-    the model knows no item are left out, as they are refused over HTTP.
+    the model knows no item are left out, as they are refused over HTTP, and so are those all of
+    whose rows are below a minimum.
 
     Raises
     ------
     DataError
         If the file is refused, or has no item that the model knows.
     """
-    data = read(source, _as_at_training(bundle, resolve(options)), options)
+    config = _as_at_training(bundle, resolve(options))
+    data = read(source, config, options)
+    below = _below_minimum(source, config, data)
     known, unknown = bundle.items.split_known(data.items.ids_at(range(data.n_items)))
     if not len(known):
         raise DataError(f"{source} has no item that the model knows; ids are compared as text")
@@ -135,12 +141,38 @@ def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> People
             f" get nothing: {shown(left_out)}",
             err=True,
         )
+    left_out += below
     there = there.take_users(np.flatnonzero(asking))
     rows, columns = there.matrix.tocoo().coords
     mapped = csr_array(
         (there.matrix.data, (rows, known[columns])), shape=(there.n_users, len(bundle.items))
     )
     return People(Histories(mapped), there.users, tuple(left_out))
+
+
+def _below_minimum(source: str, config: RunConfig, data: Interactions) -> list[str]:
+    """People of the file who are not in `data` because a minimum leaves none of their rows."""
+    assert data.report is not None
+    dropped = data.report.rows_dropped
+    if not any(dropped[reason].rows for reason in dropped if reason.startswith("below_min")):
+        return []
+    if source == "-":
+        click.echo(
+            "warning: people all of whose rows are below a minimum are not named: standard input is"
+            " read only once",
+            err=True,
+        )
+        return []
+    every_row = {name: v for name, v in config.read.items() if not name.startswith("min_")}
+    everybody = read_interactions(source, **every_row).users
+    _, below = data.users.split_known(everybody.ids_at(range(len(everybody))))
+    if below:
+        click.echo(
+            f"warning: all rows of {len(below)} people of {source} are below a minimum, and they"
+            f" get nothing: {shown(below)}",
+            err=True,
+        )
+    return below
 
 
 def _as_at_training(bundle: Bundle, config: RunConfig) -> RunConfig:

@@ -77,7 +77,7 @@ def command(
     --json and no -o, the list of one --user or --history is printed as JSON, those of more people
     as JSON lines.
     --interactions reads FILE as the training data was read, where options do not say otherwise;
-    people of whom the model knows no item get no list and are named on stderr.
+    people of whom the model knows no item, or no row counts, get no list and are named on stderr.
     """
     given = [
         name
