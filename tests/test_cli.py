@@ -504,6 +504,8 @@ def test_questions_are_told_apart() -> None:
         (["train", "DATA", "-o", "OUT", "--nonsense"], 2, "No such option"),
         (["train", "DATA", "-o", "OUT", "--model", "magic"], 2, "there is no model 'magic'"),
         (["train", "DATA", "-o", "OUT", "--device", "cuda:9"], 5, "not available"),
+        (["train", "missing.csv", "-o", "OUT", "--device", "gpu"], 2, "device is 'gpu'; auto, cpu"),
+        (["train", "missing.csv", "-o", "OUT", "--set", "mult-vae.device=gpu"], 2, "device is"),
         (["evaluate", "MISSING", "DATA"], 4, "MISSING"),
         (["compare", "DATA", "--models", "popular", "--metrics", "accuracy"], 2, "accuracy"),
         (["compare", "DATA", "--models", "popular", "--protocol", "all"], 2, "no test part"),

@@ -307,7 +307,7 @@ def test_auto_gives_the_papers_values_at_the_papers_sizes() -> None:
 def test_a_missing_device_is_named() -> None:
     with pytest.raises(ResourceError, match="'cuda:77' is not available"):
         resolve_device("cuda:77")
-    with pytest.raises(ResourceError, match="'abacus' is not available"):
+    with pytest.raises(ConfigError, match="device is 'abacus'; auto, cpu, cuda or one such"):
         resolve_device("abacus")
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recae.errors import ConfigError
+from recae.training.device import named_device
 
 Auto = Literal["auto"]
 StepPath = Literal["plain", "gathered", "fast"]
@@ -65,6 +66,7 @@ class TrainingConfig:
             raise ConfigError(f"learning_rate is {self.learning_rate}; above 0 is accepted")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; between 0 and 1 is accepted")
+        named_device(self.device)
         if self.rng < 0:
             raise ConfigError(f"rng is {self.rng}; a seed is 0 or above")
 

@@ -6,7 +6,23 @@ from typing import Literal
 
 import torch
 
-from recae.errors import ResourceError
+from recae.errors import ConfigError, ResourceError
+
+
+def named_device(name: str) -> torch.device | None:
+    """Device called `name`, there or not; None for ``"auto"``.
+
+    Raises
+    ------
+    ConfigError
+        If no device has such a name.
+    """
+    try:
+        return None if name == "auto" else torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"device is {name!r}; auto, cpu, cuda or one such as cuda:1 is accepted"
+        ) from error
 
 
 def resolve_device(name: str) -> torch.device:
@@ -14,13 +30,15 @@ def resolve_device(name: str) -> torch.device:
 
     Raises
     ------
+    ConfigError
+        If no device has such a name.
     ResourceError
-        If the device is unknown or not there.
+        If the device is not there.
     """
-    if name == "auto":
+    device = named_device(name)
+    if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ResourceError(
