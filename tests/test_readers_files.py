@@ -351,3 +351,28 @@ def test_wide_tables_and_many_blocks(tmp_path: Path) -> None:
     rows = b"".join(b"u%d" % i + b",1" * 5000 + b",i\n" for i in range(900))
     data = read_interactions(written(tmp_path, header + rows))
     assert data.matrix.nnz == 900
+
+
+# ---------------------------------------------------------------- what people are told to change
+
+
+def test_no_flag_is_told_without_the_option_it_is_in_python() -> None:
+    texts = {path: path.read_text() for path in Path(str(sources.__file__)).parent.glob("*.py")}
+    flags = [
+        (path.name, text[: found.start()], found.group(1))
+        for path, text in texts.items()
+        for found in re.finditer(r"--([a-z{][a-z{}-]*)", text)
+    ]
+    assert len(flags) > 10
+    for name, before, flag in flags:
+        option = "header=False" if flag == "no-header" else flag.replace("-", "_")
+        assert option in before[-160:], (name, flag)
+
+
+def test_a_frame_without_the_column_is_told_the_option_of_python() -> None:
+    frame = pd.DataFrame({"who": ["u"], "item": ["i"], "rating": [5]})
+    with pytest.raises(DataError, match=r"name it with user_col \(--user-col\)"):
+        read_interactions(frame)
+    data = read_interactions(frame, user_col="who")
+    assert data.report is not None
+    assert any("(min_rating, --min-rating)" in notice for notice in data.report.notices)

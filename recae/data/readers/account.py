@@ -98,7 +98,8 @@ class Account:
         limit = f"{max_bad_rows:g}" if max_bad_rows >= 1 else f"{max_bad_rows:.4g} of them"
         raise DataError(
             f"{self.source}: {bad} of {self.rows_read} rows are malformed ({parts}), the first in"
-            f" line {line}, {reason}: {_shortened(text)}; at most {limit} accepted (--max-bad-rows)"
+            f" line {line}, {reason}: {_shortened(text)}; at most {limit} accepted"
+            " (max_bad_rows, --max-bad-rows)"
         )
 
     def report(self, *, kept: int, merged: int) -> ReadReport:

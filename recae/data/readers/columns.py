@@ -56,7 +56,7 @@ def find_column(
     """
     if given == "" and not needed:
         return None
-    flag = f"--{role}-col"
+    option = f"{role}_col (--{role}-col)"
     if given:
         found = [i for i, name in enumerate(names) if name == given]
         wanted = f"column {given!r}"
@@ -65,11 +65,12 @@ def find_column(
         wanted = f"column for the {role}"
     if len(found) > 1:
         both = shown([names[i] for i in found])
-        raise DataError(f"{where}: more than one {wanted}: {both}; settle it with {flag}")
+        raise DataError(f"{where}: more than one {wanted}: {both}; settle it with {option}")
     if not found and (needed or given):
         raise DataError(
             f"{where}: no {wanted} among {shown(names, 12)};"
-            f" name it with {flag} (--sep if these are not the columns, --no-header if data)"
+            f" name it with {option}; sep (--sep) if these are not the columns, header=False"
+            " (--no-header) if they are data"
         )
     return found[0] if found else None
 
@@ -108,20 +109,23 @@ def by_position(n_columns: int, options: ReadOptions, *, where: str) -> Columns:
             continue
         if not (text.isascii() and text.isdigit() and 1 <= int(text) <= n_columns):
             raise DataError(
-                f"{where}: --{role}-col is {text!r}; without a header the {n_columns} columns"
-                f" are named by position, 1 to {n_columns}"
+                f"{where}: {role}_col (--{role}-col) is {text!r}; without a header the {n_columns}"
+                f" columns are named by position, 1 to {n_columns}"
             )
         places[role] = int(text) - 1
     if not places:
         if not 2 <= n_columns <= 4:
             raise DataError(
                 f"{where}: {n_columns} columns without a header; accepted: 2 to 4 (user, item,"
-                " rating, time), or positions such as --user-col 1 --item-col 2, or another --sep"
+                " rating, time), or positions, user_col and item_col (--user-col 1 --item-col 2),"
+                " or another sep (--sep)"
             )
         default = list(zip(ROLES, range(n_columns), strict=False))
         places = {role: place for role, place in default if given[role] is None}
     if "user" not in places or "item" not in places:
-        raise DataError(f"{where}: without a header name both --user-col and --item-col")
+        raise DataError(
+            f"{where}: without a header name both user_col and item_col (--user-col, --item-col)"
+        )
     names = [str(i + 1) for i in range(n_columns)]
     return _distinct(Columns(**places), names, where)
 

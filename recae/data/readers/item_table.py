@@ -114,7 +114,7 @@ def _text_table(part: Part, options: ReadOptions, said: list[str]) -> Any:
         message = f"{len(rejected)} of {total} rows of {part.name} are malformed, the first in line"
         allowed = options.max_bad_rows * (total if options.max_bad_rows < 1 else 1)
         if len(rejected) > allowed:
-            raise DataError(f"{message} {rejected[0][0]} (--max-bad-rows)")
+            raise DataError(f"{message} {rejected[0][0]} (max_bad_rows, --max-bad-rows)")
         said.append(f"{message} {rejected[0][0]}; they are left out")
     return pa.table(columns, names=names)
 

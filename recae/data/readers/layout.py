@@ -102,7 +102,7 @@ def choose_separator(
     widest = [r for r in results if r[0] == results[0][0]]
     if len(widest) > 1:
         seps = shown([sep for _, sep, _ in widest])
-        raise DataError(f"{where}: the separator may be any of {seps}; settle it with --sep")
+        raise DataError(f"{where}: the separator may be any of {seps}; settle it with sep (--sep)")
     return results[0][2]
 
 
@@ -138,9 +138,13 @@ def _try(lines: list[bytes], sep: str, options: ReadOptions, where: str) -> Layo
         return Layout(sep.encode(), names, columns, has_header=True)
     columns = by_position(len(names), options, where=where)
     if matches(names[columns.user], "user") and matches(names[columns.item], "item"):
-        raise DataError(f"{where}: the first line, {shown(names)}, is a header: drop --no-header")
+        raise DataError(
+            f"{where}: the first line, {shown(names)}, is a header: drop header=False (--no-header)"
+        )
     counts = {_width(line, sep) for line in lines}
     if options.sep is None and counts != {len(names)}:
-        raise DataError(f"{where}: separator {sep!r} cuts the first lines unevenly; give --sep")
+        raise DataError(
+            f"{where}: separator {sep!r} cuts the first lines unevenly; give sep (--sep)"
+        )
     numbers = tuple(str(i + 1) for i in range(len(names)))
     return Layout(sep.encode(), numbers, columns, has_header=False)

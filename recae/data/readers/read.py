@@ -204,10 +204,10 @@ def _tell_columns(
     if options.min_rating is not None and columns.rating is None:
         raise DataError(
             f"{account.source}: min_rating needs a rating column, none among {shown(names, 12)};"
-            " name it with --rating-col"
+            " name it with rating_col (--rating-col)"
         )
     if options.min_rating is None and columns.rating is not None:
         account.notices.append(
             f"ratings in column {names[columns.rating]!r} and no minimum: every row counts as a"
-            " positive (--min-rating)"
+            " positive (min_rating, --min-rating)"
         )
