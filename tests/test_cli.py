@@ -1035,3 +1035,39 @@ def test_a_split_is_told_without_python(run, small: Path, tmp_path: Path) -> Non
     assert not set("{}") & set(out)
     assert "None" not in out
     assert "  target_fraction: 0.2" in out.splitlines()
+
+
+# ---------------------------------------------------------------- starting and stopping
+
+
+@pytest.mark.parametrize(
+    ("value", "traced"), [("0", False), ("", False), ("no", False), ("1", True)]
+)
+def test_debugging_is_turned_on_by_yes_only(tmp_path: Path, value: str, traced: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "recae", "data", "check", str(tmp_path / "missing.csv")],
+        env={**os.environ, "RECAE_DEBUG": value}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert ("Traceback" in done.stderr) is traced
+
+
+_INTERRUPTED = """
+import sys
+import recae.__main__
+
+class Interrupted:
+    def find_spec(self, name, path, target=None):
+        if name == "recae.cli.main":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+recae.__main__.main()
+"""
+
+
+def test_an_interrupt_while_the_command_line_is_loaded_is_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "recae: error: stopped\n")

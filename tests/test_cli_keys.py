@@ -104,3 +104,11 @@ def test_wrong_uses_are_one_line_and_a_code(run, tmp_path):
         assert (found, out) == (code, "")
         assert err.count("\n") == 1
         assert said in err
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_key_needs_a_name(run, tmp_path, name):
+    code, out, err = run("keys", "create", tmp_path / "k.json", "--name", name)
+    assert (code, out) == (2, ""), err
+    assert "the name of a key is empty" in err
+    assert list(tmp_path.iterdir()) == []

@@ -105,12 +105,14 @@ def create_key(
     Raises
     ------
     ConfigError
-        If a scope is unknown, or `expires` has no time zone.
+        If `name` is empty, a scope is unknown, or `expires` has no time zone.
     DataError
         If the file is not one of keys.
     ResourceError
         If the file cannot be written.
     """
+    if not name.strip():
+        raise ConfigError("the name of a key is empty; whose key it is is accepted")
     secret = secrets.token_hex(32)
     key = Key(
         id=secrets.token_hex(4),

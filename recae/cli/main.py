@@ -81,8 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of the outcome."""
     signal.signal(signal.SIGTERM, _terminate)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    debug = "--debug" in given or bool(os.environ.get("RECAE_DEBUG"))
+    debug = "--debug" in given or _is_true(os.environ.get("RECAE_DEBUG", ""))
     sys.exit(_run(given, debug=debug))
+
+
+def _is_true(text: str) -> bool:
+    """Whether a variable turns a flag on; click refuses later what is neither yes nor no."""
+    try:
+        return bool(click.BOOL.convert(text, None, None))
+    except click.BadParameter:
+        return False
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
