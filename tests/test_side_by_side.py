@@ -29,7 +29,7 @@ def test_results_keep_the_order_of_the_jobs():
 
 
 def test_workers_share_the_threads_and_leave_them_as_they_were():
-    assert batches_at_once() == 4
+    assert (batches_at_once(500_000), batches_at_once(500_001)) == (4, 1)
     found = list(side_by_side(lambda _: torch.get_num_threads(), range(6), at_once=2, ahead=0))
     assert found == [2] * 6
     assert torch.get_num_threads() == 4

@@ -236,7 +236,7 @@ def _validation_terms(
     n_items = shape.n_items
     on_cuda = resolve_device(config.device).type == "cuda"
     most_users = rows_at_once(n_items, Autoencoder.users_per_pass)
-    at_once = 1 if on_cuda else min(batches_at_once(), -(-shape.n_validation // most_users))
+    at_once = 1 if on_cuda else min(batches_at_once(n_items), -(-shape.n_validation // most_users))
     users = min(shape.n_validation, at_once * most_users)
     most = max(DEVICE_CELLS, n_items) if on_cuda else at_once * max(MAX_CELLS, 256 * most_users)
     cells = min(users * n_items, most)

@@ -17,11 +17,12 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _MOST = 4  # batches at once: each holds the scores of its users
+_WIDEST = 500_000  # items; where there are more, chunks at once wait for memory, not for products
 
 
-def batches_at_once() -> int:
-    """How many batches share the threads that torch has here."""
-    return min(_MOST, torch.get_num_threads())
+def batches_at_once(n_items: int) -> int:
+    """How many batches of scores of `n_items` share the threads that torch has here."""
+    return min(_MOST, torch.get_num_threads()) if n_items <= _WIDEST else 1
 
 
 def side_by_side(
