@@ -235,8 +235,9 @@ def _validation_terms(
         return []
     n_items = shape.n_items
     on_cuda = resolve_device(config.device).type == "cuda"
-    most_users = rows_at_once(n_items, Autoencoder.users_per_pass)
-    at_once = 1 if on_cuda else min(batches_at_once(n_items), -(-shape.n_validation // most_users))
+    at_once = 1 if on_cuda else batches_at_once(n_items)
+    most_users = rows_at_once(n_items, Autoencoder.users_per_pass, chunks=at_once)
+    at_once = min(at_once, -(-shape.n_validation // most_users))
     users = min(shape.n_validation, at_once * most_users)
     most = max(DEVICE_CELLS, n_items) if on_cuda else at_once * max(MAX_CELLS, 256 * most_users)
     cells = min(users * n_items, most)

@@ -74,9 +74,9 @@ class DeviceScorer(Protocol):
         ...
 
 
-def rows_at_once(n_items: int, least: int = 1) -> int:
-    """Users whose scores of all items may be held at once, or `least` if they are fewer."""
-    rows = max(least, min(1024, MAX_CELLS // max(1, n_items)))
+def rows_at_once(n_items: int, least: int = 1, *, chunks: int = 1) -> int:
+    """Users of each of `chunks` whose scores of all items may be held at once; at least `least`."""
+    rows = max(least, min(1024, MAX_CELLS // (chunks * max(1, n_items))))
     return rows if rows < 128 else rows // 64 * 64  # whole vectors where users lie side by side
 
 

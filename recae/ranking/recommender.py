@@ -278,8 +278,8 @@ class Recommender(ABC):
             return recommend_chunk(self.scorer(chunk), chunk, places, hidden, allowed)
 
         batches = _slices(slice(0, len(histories)), batch_size)
-        chunk_size = rows_at_once(self.n_items, self.users_per_pass)
         at_once = 1 if self.accelerated else batches_at_once(self.n_items)
+        chunk_size = rows_at_once(self.n_items, self.users_per_pass, chunks=at_once)
         return _in_batches(rank, batches, chunk_size, at_once, k)
 
     def _accepted(self, histories: Histories) -> Histories:
