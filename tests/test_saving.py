@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import recae
@@ -62,8 +63,19 @@ def test_a_model_is_not_certified_by_a_split_it_learnt_from(ratings: Path, tmp_p
     recae.evaluate(model, one.test, metrics=["recall@5"])  # a warning would be an error
     with pytest.warns(UserWarning, match="may have learnt what it is asked for"):
         recae.evaluate(model, other.test, metrics=["recall@5"])
+    some = other.test.take(np.arange(3))
+    with pytest.warns(UserWarning, match="may have learnt what it is asked for"):
+        recae.evaluate(model, some, metrics=["recall@5"])
     model.fit(other.train, validation=other.validation)
     recae.evaluate(model, other.test, metrics=["recall@5"])
+
+
+def test_a_model_that_is_fitted_anew_is_judged_by_its_new_split_alone(ratings: Path) -> None:
+    data = recae.read_interactions(ratings)
+    network = recae.MultDAE(latent_dim=4, epochs=1)
+    for seed in (1, 2):  # it judges itself on validation users while it is fitted
+        split = recae.split(data, "strong", rng=seed)
+        network.fit(split.train, validation=split.validation)
 
 
 _CHECKOUT = """
