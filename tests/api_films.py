@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recae.models.ease import EASE
-from recae.serving import save_bundle
+from recae.serving import RecommendationService, save_bundle
 from tests.frames import interactions_from
 
 ODD_IDS = ["007", "7", "NA", "null", "-1", "😀", "é", " ", "a b", "a,b", "a&b=c", "%41", "+5"]
@@ -35,3 +35,9 @@ def save_films(directory: Path, *, l2: float = 5.0) -> str:
         popularity=np.bincount(data.matrix.indices, minlength=len(data.items)).astype(np.int64),
         provenance={},
     )
+
+
+def films_service(directory: Path) -> RecommendationService:
+    """Save the films in `directory` and open them."""
+    save_films(directory)
+    return RecommendationService.open(directory)

@@ -10,18 +10,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from recae.errors import ConfigError, DataError, ResourceError
-from recae.serving import RecommendationService
 from recae_api import Settings, create_app, create_key, read_keys, revoke_key
 from recae_api.access import OPEN, SCOPE_OF
 from recae_api.keys import KeyRing
-from tests.api_films import save_films
+from tests.api_films import films_service
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("api") / "films"
-    save_films(directory)
-    return RecommendationService.open(directory)
+    return films_service(tmp_path_factory.mktemp("api") / "films")
 
 
 @pytest.fixture

@@ -3,18 +3,15 @@
 import pytest
 
 from recae.errors import ConfigError
-from recae.serving import RecommendationService
 from recae_api import Settings, create_app, create_key
-from tests.api_films import save_films
+from tests.api_films import films_service
 
 PATHS = ["/recommend?user=u1", "/v1/model", "/livez", "/openapi.json", "/", "/nowhere"]
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("api") / "films"
-    save_films(directory)
-    return RecommendationService.open(directory)
+    return films_service(tmp_path_factory.mktemp("api") / "films")
 
 
 @pytest.fixture

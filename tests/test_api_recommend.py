@@ -4,16 +4,13 @@ from urllib.parse import quote
 
 import pytest
 
-from recae.serving import RecommendationService
 from recae_api import Settings, create_app
-from tests.api_films import ITEMS, ODD_IDS, SATED, save_films
+from tests.api_films import ITEMS, ODD_IDS, SATED, films_service
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("api") / "films"
-    save_films(directory)
-    return RecommendationService.open(directory)
+    return films_service(tmp_path_factory.mktemp("api") / "films")
 
 
 @pytest.fixture(scope="module")
