@@ -33,7 +33,7 @@ STORED_BYTES = 1 << 30  # of `e`, from where on it is computed twice instead
 # for the bias, two for the shift, and four, each of a quarter of the items, that add up `e`: their
 # sums are rounded like all products, and four are rounded less.
 _BLOCK_BYTES = 1 << 20
-_LEAST_ITEMS = 1024
+_LEAST_ITEMS = 2048
 _BLOCK_ITEMS = 1024
 _SHIFT_ITEMS = 256
 _SPARE = 8
@@ -165,6 +165,7 @@ class _Forward:
     """What the forward pass leaves."""
 
     nll: Float32[Tensor, " batch"]
+    h: Float[Tensor, "batch width"]
     columns: Float[Tensor, "columns batch"]
     s: Float32[Tensor, " batch"]
     dh: Float32[Tensor, "batch width"]
@@ -213,7 +214,7 @@ def _forward(
     own_bias = embedding_bag(x.items, bias[:, None], x.offsets, mode="sum")[:, 0]
     logits = torch.einsum("uk,uk->u", own, h.float()) + own_bias
     nll = x.lengths * (shift + s.log()) - logits
-    return _Forward(nll, columns, s, mixed.mul_((x.lengths / s)[:, None]).sub_(own), e)
+    return _Forward(nll, h, columns, s, mixed.mul_((x.lengths / s)[:, None]).sub_(own), e)
 
 
 def _block_items(itemsize: int, n_users: int) -> int:
@@ -232,7 +233,7 @@ def block_bytes(n_items: int, n_users: int, width: int, *, itemsize: int) -> int
     """
     rows = min(n_items, max(_block_items(itemsize, n_users), _BLOCK_ITEMS))
     users = _halves(n_users) * n_users
-    return (width + _SPARE) * (itemsize * (rows + n_users + users) + 4 * (rows + users))
+    return (width + _SPARE) * (itemsize * (rows + n_users + users) + 4 * (rows + 2 * users))
 
 
 def _first_shift(
@@ -304,12 +305,14 @@ def _sums(
     n_users, width = columns.shape[1], weight.shape[1]
     shape = (_halves(n_users), n_users, width + _SPARE)
     product = torch.empty(shape, dtype=plan.dtype, device=weight.device)
+    wide = torch.empty(shape, device=weight.device)  # not made anew by each addition
     sums = torch.zeros(shape, device=weight.device)
     for table, start, stop in _blocks(plan, weight, bias, block):
         part = torch.mm(table, columns, out=e.block(start, stop)).exp_()
         n = len(sums) if len(part) % len(sums) == 0 else 1
         halves = part.view(n, -1, n_users), table.view(n, -1, width + _SPARE)
-        sums[:n] += torch.bmm(halves[0].transpose(1, 2), halves[1], out=product[:n])
+        torch.bmm(halves[0].transpose(1, 2), halves[1], out=product[:n])
+        sums[:n].add_(wide[:n].copy_(product[:n]))
     total = sums[0].add_(sums[1]) if len(sums) == 2 else sums[0]
     return total[:, width + 4 :].sum(1), total[:, :width]
 
@@ -331,9 +334,9 @@ def _backward(
     dh = done.dh.mul_(gradient[:, None])
     share = done.s / x.lengths  # infinite for an empty history, which has no entry to use it
     scale = gradient / share
-    scaled = done.columns * scale
-    scaled[width] = scale  # the first spare row, for the gradient of the bias
-    scaled = scaled.T.to(plan.dtype, memory_format=torch.contiguous_format)
+    scaled = torch.zeros(len(scale), width + _SPARE, dtype=plan.dtype, device=weight.device)
+    scaled[:, :width] = done.h.float() * scale[:, None]
+    scaled[:, width] = scale  # for the gradient of the bias
     block = min(_BLOCK_ITEMS, n_items)
     dw = torch.empty_like(weight) if plan.updates is None else None
     db = torch.empty_like(bias)
