@@ -107,13 +107,32 @@ def test_the_pool_holds_what_was_excluded_and_all_counts_are_of_users_with_targe
         users=IdMap(["a", "b", "c"]),
         exclude=Histories(matrix([[0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]])),
     )
-    train = interactions_from(pd.DataFrame({"user": list("abcd"), "item": list("wxyz")}))
+    train = interactions_from(pd.DataFrame({"user": list("pqrs"), "item": list("wxyz")}))
     test = compare_parts(train, None, held_out).test
     assert test is not None
     pool = matrix([[1, 1, 1, 1], [1, 1, 1, 0], [0, 0, 0, 1]])
     assert test.dispersion == dispersion(pool, held_out.target)
     assert (test.users, test.targets, test.history[1]) == (2, 2, 1.5)
     assert sum(test.popularity) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("options", [{}, {"target_fraction": 0.5, "validation_fraction": 0.0}])
+def test_a_random_cut_of_many_rare_items_looks_random(options: dict[str, float]) -> None:
+    rng = np.random.default_rng(0)
+    # half of the items belong to one or two people: most of those are lost if they are drawn
+    rows = {(int(rng.integers(300)), int(4000 * rng.random() ** 4)) for _ in range(12_000)}
+    data = interactions_from(pd.DataFrame(sorted(rows), columns=["user", "item"]).astype(str))
+    counts = np.bincount(data.matrix.indices)
+    assert np.median(counts) <= 2
+    found = []
+    for seed in range(24):
+        made = split(data, "random", rng=seed, **options)
+        test = compare_parts(made.train, made.validation, made.test).test
+        assert test is not None
+        found.append(test.dispersion)
+    mean = np.mean([one.value for one in found])
+    assert mean == pytest.approx(1, abs=4 * found[0].se / len(found) ** 0.5)
+    assert found[0].items > 100
 
 
 @pytest.mark.datasets

@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import final
 
 import numpy as np
+from jaxtyping import Int64
 from scipy.sparse import csr_array
 
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.evaluation.segments import POPULARITY_GROUPS, popularity_groups
 
+_NOT_KEPT = 1e-3  # a chance that biases no figure here
 _Z = 4.0  # standard errors that chance passes once in 15,000 splits
 _MATTERS = 0.1  # a smaller difference is nothing to warn about
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -33,7 +35,8 @@ class Dispersion:
     se
         Standard error of `value` were it such a draw.
     items
-        Degrees of freedom: items that could have been drawn and could have been left.
+        Degrees of freedom: items that could have been drawn and could have been left, and are in
+        the vocabulary either way.
     """
 
     value: float
@@ -41,7 +44,13 @@ class Dispersion:
     items: int
 
 
-def dispersion(pool: csr_array, target: csr_array) -> Dispersion:
+def dispersion(
+    pool: csr_array,
+    target: csr_array,
+    *,
+    lost: Int64[np.ndarray, " users"] | None = None,
+    kept: Int64[np.ndarray, " users"] | None = None,
+) -> Dispersion:
     r"""Chi-square over degrees of freedom of each item's held-out count.
 
     A user with :math:`n_u` items, :math:`m_u` of them targets, is asked for each with probability
@@ -50,12 +59,22 @@ def dispersion(pool: csr_array, target: csr_array) -> Dispersion:
     :math:`v_j = \sum_u p_u (1 - p_u)`; the value is the mean of :math:`(c_j - e_j)^2 / v_j` over
     items with :math:`v_j > 0`. Every term has mean 1 under the draw, whatever the counts.
 
+    Where the same users are trained on, an item of which nobody's interaction was kept for that has
+    left the vocabulary, and a rare item is here because it was drawn too seldom. Items that had a
+    chance of one in a thousand to be lost so are not judged (nor are those that were).
+
     Parameters
     ----------
     pool
         What targets were drawn from, themselves included, shape ``(users, items)``.
     target
         What was drawn, same shape, inside `pool`.
+    lost
+        For each user, what was drawn and has left the vocabulary; it counts in :math:`m_u` and
+        :math:`n_u`. None: nothing.
+    kept
+        For each user, interactions of the training part. None: these users are not trained on, and
+        the vocabulary does not depend on what is drawn from them.
 
     Notes
     -----
@@ -70,7 +89,10 @@ def dispersion(pool: csr_array, target: csr_array) -> Dispersion:
     2.0
     """
     sizes = np.diff(pool.indptr)
-    p = np.diff(target.indptr) / np.maximum(sizes, 1)
+    drawn = np.diff(target.indptr)
+    gone = np.zeros_like(drawn) if lost is None else lost
+    whole = np.maximum(sizes + gone, 1)
+    p = (drawn + gone) / whole
     n_items = int(pool.shape[1])
 
     def over_users(values: np.ndarray) -> np.ndarray:
@@ -81,6 +103,9 @@ def dispersion(pool: csr_array, target: csr_array) -> Dispersion:
     expected, variance, fourth = (over_users(v) for v in (p, pq, pq * (1 - 6 * pq)))
     found = np.bincount(target.indices, minlength=n_items)
     free = variance > 0
+    if kept is not None:
+        with np.errstate(divide="ignore"):  # the logarithm of a user of whom nothing is held out
+            free &= over_users(np.log(np.maximum(1 - kept / whole, 0))) <= np.log(_NOT_KEPT)
     n = int(free.sum())
     if not n:
         return Dispersion(float("nan"), float("nan"), 0)
@@ -159,12 +184,20 @@ def compare_parts(
     """
     counts = np.bincount(train.matrix.indices, minlength=train.n_items).astype(np.int64)
     groups = popularity_groups(counts)
-    parts = [None if held is None else _part(held, groups) for held in (validation, test)]
+    parts = [None if held is None else _part(train, held, groups) for held in (validation, test)]
     return PartsCompared(*parts)
 
 
-def _part(held_out: HeldOut, groups: np.ndarray) -> Part:
+def _part(train: Interactions, held_out: HeldOut, groups: np.ndarray) -> Part:
     target = held_out.target
+    kept = lost = None
+    ids = held_out.users.ids_at(range(len(held_out)))
+    rows = np.array([user in train.users for user in ids], dtype=bool)
+    if rows.any():  # the vocabulary is what the draw left of these users' items
+        lost = held_out.unreachable
+        kept = np.zeros(len(held_out), dtype=np.int64)
+        in_train = train.users.indices_of(id_ for id_, row in zip(ids, rows, strict=True) if row)
+        kept[rows] = np.diff(train.matrix.indptr)[in_train]
     pool: csr_array = (held_out.fold_in.matrix + target).tocsr()
     if held_out.exclude is not None:
         pool = (pool + held_out.exclude.matrix).tocsr()
@@ -175,7 +208,7 @@ def _part(held_out: HeldOut, groups: np.ndarray) -> Part:
     return Part(
         users=int(asked.sum()),
         targets=int(target.nnz),
-        dispersion=dispersion(pool, target),
+        dispersion=dispersion(pool, target, lost=lost, kept=kept),
         history=_quantiles(shown),
         targets_each=_quantiles(each[asked]),
         popularity=tuple((in_group / max(1, target.nnz)).tolist()),
