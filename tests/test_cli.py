@@ -68,6 +68,35 @@ def model(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_graded_metrics_are_of_ratings_that_were_kept(
+    run: Callable[..., Result], small: Path, model: Path, tmp_path: Path
+) -> None:
+    metrics = ("--metrics", "ndcg@5,ndcg-graded@5")
+    split = ("--held-out-users", "30", "--set", "split.target_fraction=0.5")
+    asked = ("compare", small, "--models", "popular", *split, "--json", *metrics)
+    for refused in (asked, ("evaluate", model, small, *metrics)):
+        code, out, err = run(*refused)
+        assert (code, out) == (2, "")
+        assert "ndcg-graded@5 needs ratings" in err
+        assert "--keep-ratings" in err
+    code, out, err = run(*asked, "--keep-ratings")
+    assert code == 0, err
+    of_lists = json.loads(out)["models"]["popular"]
+    rated = tmp_path / "rated"
+    options = ("--model", "popular", *split, "--keep-ratings")
+    assert run("train", small, "-o", rated, *options)[0] == 0
+    code, out, err = run("evaluate", rated, small, "--json", *metrics)
+    assert code == 0, err
+    of_stored = json.loads(out)["metrics"]
+    for name in ("ndcg@5", "ndcg-graded@5"):
+        assert of_stored[name]["mean"] == of_lists[name]["mean"]
+    assert of_lists["ndcg@5"]["mean"] != of_lists["ndcg-graded@5"]["mean"]
+    seen = run("recommend", rated, "--user", "000", "--json")[1]
+    without = tmp_path / "without"
+    assert run("train", small, "-o", without, *options[:-1])[0] == 0
+    assert json.loads(run("recommend", without, "--user", "000", "--json")[1]) == json.loads(seen)
+
+
 def test_a_usage_error_is_one_clause_and_where_to_look(run: Callable[..., Result]) -> None:
     code, out, err = run("recommend", "films")
     assert (code, out) == (2, "")

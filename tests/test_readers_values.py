@@ -53,6 +53,40 @@ def test_times(texts: list[str], expected: list[int], tmp_path: Path) -> None:
     assert by_row(data, data.times) == expected
 
 
+RATED = "user,item,rating,ts\nu,a,4.5,10\nv,a,2,11\nu,a,3,12\nv,b,0.5,13\nu,c,1,14\n"
+
+
+@pytest.mark.parametrize("kind", ["text", "frame", "parquet"])
+def test_ratings_are_kept_where_that_is_asked_for(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "rated.csv"
+    path.write_text(RATED)
+    source: Path | pd.DataFrame = path
+    if kind != "text":
+        source = pd.read_csv(path)
+    if kind == "parquet":
+        pd.read_csv(path).to_parquet(path)
+        source = path
+    data = read_interactions(source, keep_ratings=True)
+    ratings = {
+        (*data.users.ids_at([int(u)]), *data.items.ids_at([int(i)])): float(v)
+        for u, i, v in zip(*data.matrix.tocoo().coords, data.matrix.data, strict=True)
+    }
+    assert ratings == {("u", "a"): 3.0, ("v", "a"): 2.0, ("v", "b"): 0.5, ("u", "c"): 1.0}
+    few = read_interactions(source, keep_ratings=True, min_rating=1, min_user=2)
+    assert few.matrix.data.tolist() == [3.0, 1.0]
+    assert read_interactions(source).matrix.data.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("rating", ["0", "-1", "1e39", "1e-60"])
+def test_a_rating_that_no_matrix_holds_cannot_be_kept(rating: str, tmp_path: Path) -> None:
+    text = f"user,item,rating\nu,a,4\nv,b,{rating}\n"
+    with pytest.raises(DataError, match=r"csv: user 'v' rated item 'b' .*; keep_ratings takes"):
+        read_text(tmp_path, text, keep_ratings=True)
+    assert read_text(tmp_path, text).matrix.nnz == 2
+    with pytest.raises(DataError, match="keep_ratings needs a rating column, none among"):
+        read_text(tmp_path, "user,item\nu,a\n", keep_ratings=True)
+
+
 def test_unit_of_times_is_told_with_their_range(tmp_path: Path) -> None:
     data = read_text(tmp_path, "user,item,ts\nu,a,1500000000000\nu,b,0\n")
     assert data.report is not None

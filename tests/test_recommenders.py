@@ -168,6 +168,14 @@ def test_shuffled_users_get_their_lists_shuffled(model, asking):
     assert shuffled.scores.tobytes() == expected.scores[order].tobytes()
 
 
+def test_values_of_the_training_part_do_not_matter(model, name, train, asking):
+    draw = np.random.default_rng(5)
+    matrix = train.matrix.copy()
+    matrix.data = draw.choice(np.float32([0.5, 3, 5]), matrix.nnz)
+    rated = create(name, OPTIONS.get(name, {})).fit(replace(train, matrix=matrix))
+    same(rated.recommend(asking, k=9), model.recommend(asking, k=9))
+
+
 def test_values_of_a_history_do_not_matter(model, asking):
     louder = asking.matrix.copy()
     louder.data = louder.data * np.float32(3)

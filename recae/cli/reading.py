@@ -30,7 +30,7 @@ _READ = (
     ("--items-encoding", str, "Encoding of the items file; utf-8 when not given."),
     ("--max-bad-rows", float, "Refuse the file above this share (below 1) or count of bad rows."),
 )
-_READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ] + ["header"]
+_READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ] + ["header", "keep_ratings"]
 
 
 def column_options(command: Command) -> Command:
@@ -62,6 +62,9 @@ def run_options(command: Command) -> Command:
             ),
             click.option(
                 "--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="One setting."
+            ),
+            click.option(
+                "--keep-ratings", is_flag=True, default=None, help="Keep ratings as target values."
             ),
             click.option("--protocol", help="How the data is split: strong, mult-vae, column, ..."),
             click.option("--held-out-users", type=int, help="Users held out, for each part."),

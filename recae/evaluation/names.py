@@ -112,6 +112,11 @@ class Metric:
         return "lists" if self.family in _OF_LISTS else "catalogue"
 
     @property
+    def graded(self) -> bool:
+        """Whether it reads the values of the targets."""
+        return self.family == "ndcg-graded"
+
+    @property
     def definition(self) -> str:
         """One line that fixes the value, denominator included."""
         _, text = {**_OF_TARGETS, **_OF_LISTS, **_OF_COUNTS}[self.family]

@@ -125,7 +125,7 @@ def _checked(values: dict[str, Any]) -> RunConfig:
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
     if not isinstance(metrics, list | tuple) or not all(isinstance(m, str) for m in metrics):
         raise ConfigError(f"metrics is {metrics!r}; a list of names is expected")
-    parse_metrics(metrics)
+    refuse_ungraded(metrics, values.get("read", {}))
     return RunConfig(
         model=model,
         protocol=protocol,
@@ -135,6 +135,23 @@ def _checked(values: dict[str, Any]) -> RunConfig:
         split=values.get("split", {}),
         models=models,
     )
+
+
+def refuse_ungraded(metrics: Iterable[str], read: Mapping[str, Any]) -> None:
+    """Refuse a graded metric of data that was read without its grades.
+
+    Raises
+    ------
+    ConfigError
+        If `metrics` holds one and `read`, the options of the reading, has no ``keep_ratings``; or
+        if a metric is unknown.
+    """
+    for metric in parse_metrics(metrics):
+        if metric.graded and not read.get("keep_ratings"):
+            raise ConfigError(
+                f"{metric.name} needs ratings, and all values are 1 unless they are kept"
+                " (read.keep_ratings, --keep-ratings)"
+            )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from recae.evaluation import (
     evaluate_like,
     parse_metric,
 )
-from recae.experiment.config import RunConfig
+from recae.experiment.config import RunConfig, refuse_ungraded
 from recae.models.registry import config_class, create
 from recae.ranking.recommender import Recommender
 from recae.serving import Bundle, RecommendationService, save_bundle
@@ -218,13 +218,17 @@ def evaluate_stored(
     DataError
         If the data has another fingerprint than the training data, or its split other items.
     ConfigError
-        If the model was stored without a split, or its split has no such part.
+        If the model was stored without a split, or its split has no such part, or a metric needs
+        ratings and the training kept none.
     """
     if bundle.split is None:
         raise ConfigError(f"version {bundle.version} was stored without a split; train it again")
     stored: Mapping[str, Any] = bundle.split
     run: Mapping[str, Any] = bundle.provenance.get("run", {})
-    data = read_interactions(source, **bundle.provenance.get("read", {}))
+    reading: Mapping[str, Any] = bundle.provenance.get("read", {})
+    metrics = metrics or run.get("metrics") or DEFAULT_METRICS
+    refuse_ungraded(metrics, reading)
+    data = read_interactions(source, **reading)
     found = data.fingerprint()
     if found != stored["fingerprint"]:
         raise DataError(
@@ -241,7 +245,7 @@ def evaluate_stored(
     report = evaluate(
         bundle.model,
         held_out,
-        metrics=metrics or run.get("metrics") or DEFAULT_METRICS,
+        metrics=metrics,
         popularity=train_counts(split.train),
         train=split.train.matrix,
         by=by,

@@ -4,7 +4,7 @@ from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float32, Int
 from scipy.sparse import csr_array
 
 from recae.data.ids import IdMap
@@ -32,6 +32,7 @@ class Rows:
     def __init__(self) -> None:
         self._user: list[Any] = []
         self._item: list[Any] = []
+        self._ratings: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
         self._part: list[np.ndarray] = []
         self._lines: list[Lines] = []
@@ -46,6 +47,8 @@ class Rows:
         self._user.append(batch.user)
         self._item.append(batch.item)
         self._lines.append(shifted(batch.lines, line))
+        if batch.ratings is not None:
+            self._ratings.append(batch.ratings)
         if batch.times is not None:
             self._times.append(batch.times)
         if batch.part is not None:
@@ -83,6 +86,11 @@ class Rows:
         users, self._user = self._user, []
         items, self._item = self._item, []
         return _numbered(users), _numbered(items)
+
+    def ratings(self) -> Float32[np.ndarray, " rows"] | None:
+        """Return the rating of every row, or None; the rows' own chunks are given up."""
+        chunks, self._ratings = self._ratings, []
+        return np.concatenate(chunks) if chunks else None
 
     def part(self) -> np.ndarray | None:
         """Return the part of every row, or None."""
@@ -122,6 +130,7 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
     if not len(rows):
         raise DataError(f"{account.source} has no usable rows among {account.rows_read}")
     times, part, lines = rows.times(where=account.source), rows.part(), rows.lines()
+    ratings = rows.ratings()
     if times is not None:
         account.notices.append(_about(times, rows.units))
     (user, users), (item, items) = rows.ids()
@@ -150,6 +159,7 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
     del again
     times = None if times is None else gather(times, last)
     part = None if part is None else gather(part, last)
+    ratings = None if ratings is None else gather(ratings, last)
     del last
     order = _at(lines, first)
     del first
@@ -169,11 +179,12 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
         order = gather(order, place)
         times = None if times is None else gather(times[keep], place)
         part = None if part is None else gather(part[keep], place)
+        ratings = None if ratings is None else gather(ratings[keep], place)
     del owner
     order -= int(lines[0])
-    ones = np.ones(len(columns), dtype=np.float32)
+    values = np.ones(len(columns), dtype=np.float32) if ratings is None else ratings
     columns = columns.astype(np.int64)
-    matrix = csr_array((ones, columns, indptr), shape=(len(users), len(items)))
+    matrix = csr_array((values, columns, indptr), shape=(len(users), len(items)))
     matrix.has_canonical_format = True
     return Interactions(
         matrix,

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int8, Int64
+from jaxtyping import Bool, Float32, Float64, Int8, Int64
 
 from recae.data.readers.numbers import is_text, parse_ratings, parse_times, units_of, value_type
 from recae.data.readers.options import ReadOptions
@@ -69,6 +69,8 @@ class Checked:
     ----------
     user, item
         Arrow dictionary arrays of ids.
+    ratings
+        None where they are not kept.
     times
         Counts of a unit still to be found, or microseconds where `units` says dates.
     part
@@ -85,6 +87,7 @@ class Checked:
 
     user: Any
     item: Any
+    ratings: Float32[np.ndarray, " rows"] | None
     times: np.ndarray | None
     part: Int8[np.ndarray, " rows"] | None
     lines: Lines
@@ -152,11 +155,30 @@ def check(
         user, item, lines = user.filter(keep), item.filter(keep), at[keep]
         values = None if values is None else values[keep]
         part = None if part is None else part[keep]
+        rating = None if rating is None else rating[keep]
     units: dict[str, int] = {}
     if times is not None and values is not None and len(values):
         first = {DATES: 0} if times.dates else units_of(values)
         units = {unit: int(lines[row]) for unit, row in first.items()}
-    return Checked(user, item, values, part, lines, units, rejects, low)
+    kept = _kept(rating, user, item, where) if options.keep_ratings and rating is not None else None
+    return Checked(user, item, kept, values, part, lines, units, rejects, low)
+
+
+def _kept(
+    rating: Float64[np.ndarray, " rows"], user: Any, item: Any, where: str
+) -> Float32[np.ndarray, " rows"]:
+    """Ratings as values of a matrix, where 0 is no entry."""
+    with np.errstate(over="ignore"):
+        values = rating.astype(np.float32)
+    wrong = np.flatnonzero(~((values > 0) & np.isfinite(values)))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{where}: user {user[row].as_py()!r} rated item {item[row].as_py()!r}"
+            f" {rating[row]:g}; keep_ratings takes ratings above 0 that float32 can hold"
+            " (min_rating drops lower ones)"
+        )
+    return values
 
 
 def _mark(verdict: Int8[np.ndarray, " rows"], reason: str, rows: np.ndarray) -> None:

@@ -25,6 +25,9 @@ class ReadOptions:
         columns are user, item, rating, time.
     min_rating
         Rows rated lower are dropped. None keeps all rows: each one counts as a positive.
+    keep_ratings
+        Store ratings, which must then be above 0, as the values of interactions. Graded metrics
+        read them; models learn who has what, whatever the values.
     min_user, min_item
         Users and items with fewer pairs are dropped after duplicates are merged: first items, then
         users, one pass each.
@@ -49,6 +52,7 @@ class ReadOptions:
     sep: str | None = None
     header: bool = True
     min_rating: float | int | None = None
+    keep_ratings: bool = False
     min_user: int = 0
     min_item: int = 0
     max_bad_rows: float | int = 0.01

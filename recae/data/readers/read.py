@@ -52,9 +52,9 @@ def read_interactions(
     """Read a table with one interaction to a row.
 
     Ids are text, kept byte for byte; users and items are numbered by first appearance. Rows of one
-    (user, item) pair are merged: the latest by time, else by position, gives time and part, the
-    first gives the position. Every stored value is 1: the rating decides whether a row counts
-    (`min_rating`), and without a minimum every row does.
+    (user, item) pair are merged: the latest by time, else by position, gives time, part and rating,
+    the first gives the position. Every stored value is 1: the rating decides whether a row counts
+    (`min_rating`), and without a minimum every row does; `keep_ratings` stores it.
 
     Parameters
     ----------
@@ -201,9 +201,10 @@ def _tell_columns(
     roles = columns.roles()
     said = ", ".join(f"{role} {names[place]!r}" for role, place in roles.items())
     account.notices.append(f"columns read: {said}")
-    if options.min_rating is not None and columns.rating is None:
+    asked = "keep_ratings" if options.keep_ratings else "min_rating"
+    if (options.keep_ratings or options.min_rating is not None) and columns.rating is None:
         raise DataError(
-            f"{account.source}: min_rating needs a rating column, none among {shown(names, 12)};"
+            f"{account.source}: {asked} needs a rating column, none among {shown(names, 12)};"
             " name it with rating_col (--rating-col)"
         )
     if options.min_rating is None and columns.rating is not None:
