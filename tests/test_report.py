@@ -253,8 +253,20 @@ def test_it_is_the_same_each_time_but_for_one_time_stamp(
 
 def test_several_seeds_tell_their_spread(split: Split) -> None:
     config = RunConfig(models={"mult-vae": SMALL | {"epochs": 1}})
-    table = recae.compare(["mult-vae"], split, metrics=METRICS, config=config, seeds=2)
-    assert "2 seeds, sd" in _texts(html(table))
+    table = recae.compare(["mult-vae", "ease"], split, metrics=METRICS, config=config, seeds=2)
+    spread = [f"{table['mult-vae'].summary(metric)['seed_sd']:.4f}" for metric in METRICS]
+    for sd in spread:
+        assert f"2 seeds, sd {sd}" in _texts(html(table))
+    rows = {row[0]: row[1:] for row in table.rows()}
+    columns = [name for metric in METRICS for name in (metric, "seed sd")]
+    assert rows["model"] == [*columns, "seeds", "fit s"]
+    assert rows["mult-vae"][1:6:2] == spread
+    assert rows["mult-vae"][6] == "2"
+    assert rows["ease"][1:6:2] == ["", "", ""]  # it has no seed
+    assert rows["ease"][6] == ""
+    lines = [line.split() for line in str(table).splitlines()]
+    assert [" ".join(row).split() for row in table.rows()] == lines
+    assert f"| {' | '.join(['mult-vae', *rows['mult-vae']])} |" in table.to_markdown()
 
 
 def test_markdown_has_every_model_and_metric(four: ComparisonTable) -> None:

@@ -221,13 +221,20 @@ class ComparisonTable:
         notes = [f"- {note}" for note in likes[0].notes]
         return "\n".join([f"as {likes[0].name} defines it", *aligned(rows), *notes])
 
-    def __str__(self) -> str:
-        head = ["model", *self.metrics, "fit s"]
-        rows = [head]
+    def rows(self) -> list[list[str]]:
+        """Return the table as text, its head first, without the columns that hold nothing."""
+        columns = [name for metric in self.metrics for name in (metric, "seed sd")]
+        rows = [["model", *columns, "seeds", "fit s"]]
         for entry in self.entries:
-            cells = [mean_and_se(entry.summary(metric)) for metric in self.metrics]
-            rows.append([entry.name, *cells, "" if entry.fit_s is None else f"{entry.fit_s:.1f}"])
-        return "\n".join(aligned(rows))
+            cells = [cell for metric in self.metrics for cell in _cells(entry.summary(metric))]
+            seeds = str(len(entry.reports)) if len(entry.reports) > 1 else ""
+            fit_s = "" if entry.fit_s is None else f"{entry.fit_s:.1f}"
+            rows.append([entry.name, *cells, seeds, fit_s])
+        kept = [i for i, (_, *cells) in enumerate(zip(*rows, strict=True)) if any(cells)]
+        return [[row[i] for i in kept] for row in rows]
+
+    def __str__(self) -> str:
+        return "\n".join(aligned(self.rows()))
 
     def require_beat(self, name: str) -> None:
         """Refuse a comparison in which no model is better than `name` beyond chance.
@@ -248,12 +255,13 @@ class ComparisonTable:
             raise RequirementError(f"no model beats {name}, whose {metric} {figure}, beyond chance")
 
 
-def mean_and_se(figure: Mapping[str, float | int | None]) -> str:
-    """Say what `Entry.summary` found: the mean, and its standard error where there is one."""
-    mean, se = figure["mean"], figure["se"]
+def _cells(figure: Mapping[str, float | int | None]) -> tuple[str, str]:
+    """Mean with its standard error, and the seeds' spread, where there is one."""
+    mean, se, sd = figure["mean"], figure["se"], figure.get("seed_sd")
     if mean is None:
-        return "-"
-    return f"{mean:.4f}" if se is None else f"{mean:.4f} ± {se:.4f}"
+        return "-", ""
+    error = "" if se is None else f" ± {se:.4f}"
+    return f"{mean:.4f}{error}", "" if sd is None else f"{sd:.4f}"
 
 
 def compare(

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from recae.errors import ConfigError
 from recae.evaluation import Difference, parse_metric
 from recae.evaluation.report import Summary
-from recae.experiment.compare import ComparisonTable, Entry, mean_and_se
+from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import DETAIL_METRICS, LISTS, example_users, main_metric
 from recae.experiment.figures import require_plots
 from recae.experiment.pictures import curves, segment_figures, training_figures
@@ -129,17 +129,9 @@ def headline(table: ComparisonTable) -> str:
 
 def markdown(table: ComparisonTable) -> str:
     """Return headline, table and paired tests; see `ComparisonTable.to_markdown`."""
-    head = ["model", *table.metrics, "fit s"]
-    lines = [
-        headline(table),
-        "",
-        f"| {' | '.join(head)} |",
-        f"|---|{'---:|' * (len(head) - 1)}",
-    ]
-    for entry in table.entries:
-        cells = [mean_and_se(entry.summary(metric)) for metric in table.metrics]
-        fit = "" if entry.fit_s is None else f"{entry.fit_s:.1f}"
-        lines.append(f"| {' | '.join([entry.name.replace('|', chr(92) + '|'), *cells, fit])} |")
+    rows = table.rows()
+    head, *body = (f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |" for row in rows)
+    lines = [headline(table), "", head, f"|---|{'---:|' * (len(rows[0]) - 1)}", *body]
     tests = [f"- {difference}" for difference in table.differences().differences]
     lines += ["", *tests, ""] if tests else [""]
     users = len(table.entries[0].reports[0].users)
