@@ -19,7 +19,7 @@ from recae.errors import ConfigError
 from recae.evaluation import parse_metric
 from recae.experiment.compare import ComparisonTable
 from recae.experiment.config import RunConfig
-from recae.experiment.details import CUTOFFS, DETAIL_METRICS, example_users
+from recae.experiment.details import CUTOFFS, DETAIL_METRICS, LISTS, example_users
 from recae.experiment.report import headline, html
 
 pytest.importorskip("matplotlib")
@@ -267,6 +267,33 @@ def test_several_seeds_tell_their_spread(split: Split) -> None:
     lines = [line.split() for line in str(table).splitlines()]
     assert [" ".join(row).split() for row in table.rows()] == lines
     assert f"| {' | '.join(['mult-vae', *rows['mult-vae']])} |" in table.to_markdown()
+
+
+def test_a_figure_of_several_seeds_has_one_value_on_the_page(split: Split) -> None:
+    names = ("ndcg@10", "recall@20", *LISTS)
+    both = recae.compare(["random"], split, metrics=names, seeds=2)["random"]
+    apart = [
+        recae.compare(["random"], split, metrics=names, config=RunConfig(seed=seed))["random"]
+        for seed in (RunConfig().seed, RunConfig().seed + 1)
+    ]
+    assert apart[0].summary("novelty@20") != apart[1].summary("novelty@20")
+    for name in names:
+        assert both.details.figures[name].mean == both.summary(name)["mean"]
+        first, second = (entry.summary(name)["mean"] for entry in apart)
+        assert both.summary(name)["mean"] == pytest.approx((first + second) / 2, rel=1e-14)
+    for group, *of_each in zip(
+        both.details.segments, *(entry.details.segments for entry in apart), strict=True
+    ):
+        assert all(alone[:2] == group[:2] for alone in of_each)
+        assert group[2].mean == pytest.approx(np.mean([s.mean for _, _, s in of_each]), nan_ok=True)
+    assert (both.details.lists == apart[0].details.lists).all()
+
+
+def test_the_page_says_once_what_is_of_the_first_seed(split: Split, page: str) -> None:
+    told = "are those of the first seed"
+    table = recae.compare(["random", "ease"], split, metrics=METRICS, seeds=2)
+    assert html(table).count(told) == 1
+    assert told not in page
 
 
 def test_markdown_has_every_model_and_metric(four: ComparisonTable) -> None:

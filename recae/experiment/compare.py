@@ -27,7 +27,15 @@ from recae.evaluation.aligned import aligned
 from recae.evaluation.like import LIBRARIES
 from recae.evaluation.names import parse_metrics
 from recae.experiment.config import RunConfig
-from recae.experiment.details import SEGMENTS, Details, detailed, training_of, with_detail
+from recae.experiment.details import (
+    SEGMENTS,
+    Details,
+    detailed,
+    details_of_seeds,
+    mean_of_seeds,
+    training_of,
+    with_detail,
+)
 from recae.experiment.run import like_library, make_model, train_counts
 from recae.models.options import config_json
 from recae.ranking.recommender import Recommender
@@ -71,13 +79,9 @@ class Entry:
     def summary(self, metric: str) -> dict[str, float | int | None]:
         """Mean over users (and seeds), its standard error over users, and the seeds' spread."""
         figures = [report[metric] for report in self.reports]
-        out = dict(figures[0].to_json())
-        if len(figures) > 1:
-            means = np.array([figure.mean for figure in figures])
-            errors = [figure.se for figure in figures if figure.se is not None]
-            out["mean"] = float(means.mean())
-            out["se"] = float(np.mean(errors)) if errors else None
-            out["seed_sd"] = float(means.std(ddof=1))
+        out = dict(mean_of_seeds(figures).to_json())
+        if len(figures) > 1 and out["mean"] is not None:
+            out["seed_sd"] = float(np.std([figure.mean for figure in figures], ddof=1))
             out["seeds"] = len(figures)
         return out
 
@@ -382,9 +386,9 @@ def _entry(
         if library is not None:
             likes.append(like_library(candidate, split, library, metrics=metrics))
     fit_s = round(sum(seconds) / len(seconds), 3) if seconds else None
-    first = candidates[0]
+    first, told = candidates[0], details_of_seeds(details)
     return Entry(
-        first.name, tuple(reports), config_json(first.config), fit_s, details[0], like=tuple(likes)
+        first.name, tuple(reports), config_json(first.config), fit_s, told, like=tuple(likes)
     )
 
 

@@ -29,20 +29,20 @@ _QUANTILES = (0.2, 0.5, 0.8)
 @final
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Details:
-    """More about one fitted model; with several seeds, about the first.
+    """More about one fitted model.
 
     Attributes
     ----------
     figures
-        Summary of each of `DETAIL_METRICS`.
+        Summary of each of `DETAIL_METRICS`, over all seeds.
     segments
-        ``(by, label, summary)`` of `main_metric` for each group of users or items.
+        ``(by, label, summary)`` of `main_metric` for each group of users or items, over all seeds.
     lists
         Item indices recommended to the users of `example_users`, best first, ``-1`` after the last;
-        shape ``(examples, 10)``.
+        shape ``(examples, 10)``. Of the first seed.
     training
         A record an epoch, as in ``training.jsonl``; empty where the model is not trained in epochs
-        or its log is not known.
+        or its log is not known. Of the first seed.
     """
 
     figures: Mapping[str, Summary]
@@ -95,6 +95,30 @@ def detailed(
         segments=(),
     )
     return asked, details
+
+
+def mean_of_seeds(found: Sequence[Summary]) -> Summary:
+    """Return the means of a figure and of its standard error over training seeds."""
+    errors = [summary.se for summary in found if summary.se is not None]
+    return Summary(
+        mean=float(np.mean([summary.mean for summary in found])),
+        se=float(np.mean(errors)) if errors else None,
+        n=found[0].n,
+    )
+
+
+def details_of_seeds(found: Sequence[Details]) -> Details:
+    """Return the details of a model: figures over all its seeds, the rest of the first."""
+    first = found[0]
+    segments = zip(*(details.segments for details in found), strict=True)
+    return replace(
+        first,
+        figures={name: mean_of_seeds([d.figures[name] for d in found]) for name in first.figures},
+        segments=tuple(
+            (of[0][0], of[0][1], mean_of_seeds([summary for _, _, summary in of]))
+            for of in segments
+        ),
+    )
 
 
 def training_of(model: Recommender) -> tuple[Mapping[str, object], ...]:

@@ -151,6 +151,7 @@ def _row(entry: Entry, metrics: Sequence[str]) -> dict[str, object]:
     first = entry.reports[0]
     return {
         "entry": entry,
+        "several": len(entry.reports) > 1,
         "cells": cells,
         "skipped": first.n_skipped,
         "tied": {k: n for k, n in first.tied.items() if n},
