@@ -27,7 +27,11 @@ from recae.experiment.splits import SplitsTable, compare_splits
     default=1,
     help="Compare on so many draws of the split, and show their spread.",
 )
-@click.option("--require-beat", metavar="NAME", help="Exit with 8 unless a model beats this one.")
+@click.option(
+    "--require-beat",
+    metavar="NAME",
+    help="Exit with 8 unless a model beats this one, with --split-seeds in every split.",
+)
 @click.option(
     "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
 )

@@ -15,7 +15,7 @@ import numpy as np
 from recae.data.interactions import Interactions
 from recae.data.protocols import PROTOCOLS
 from recae.data.protocols.column import Column
-from recae.errors import ConfigError
+from recae.errors import ConfigError, RequirementError
 from recae.evaluation import parse_metric
 from recae.evaluation.aligned import aligned
 from recae.experiment.compare import ComparisonTable, compare
@@ -144,10 +144,13 @@ class SplitsTable:
         Raises
         ------
         RequirementError
-            If there is a split in which none does.
+            If there is a split in which none does; the first such split is named by its seed.
         """
-        for table in self.tables:
-            table.require_beat(name)
+        for seed, table in zip(self.seeds, self.tables, strict=True):
+            try:
+                table.require_beat(name)
+            except RequirementError as error:
+                raise RequirementError(f"in the split of seed {seed} {error}") from error
 
     def to_json(self) -> dict[str, object]:
         """Return all figures as JSON values, those of every split included."""
