@@ -58,7 +58,12 @@ def test_figures_are_means_over_splits_and_their_spread_stands_apart(data: Inter
     assert 0 <= pair.beyond_chance <= 3
     assert len(found.differences()) == 3
     assert json.loads(json.dumps(found.to_json()))["split_seeds"] == [7, 8, 9]
-    assert "means over 3 splits" in str(found)
+    head, _, *rows = str(found).splitlines()
+    assert head.startswith("means over 3 splits and, where a seed sd is given, 2 training seeds")
+    told = {row.split()[0]: row for row in rows[:3]}
+    for name in ("random", "ease"):
+        assert ("seed sd" in told[name]) == (name == "random")
+    assert f"seed sd {found.summary('random', 'ndcg@10')['seed_sd']:.4f})" in told["random"]
     assert str(pair) in str(found)
     found.require_beat("random")
     best = found.names()[0]

@@ -180,12 +180,22 @@ class SplitsTable:
         return "\n".join([head, *aligned(rows), *notes])
 
     def __str__(self) -> str:
-        rows = [["model", *self.metrics]]
-        for name in self.names():
-            cells = [self.summary(name, metric) for metric in self.metrics]
-            rows.append([name, *(f"{c['mean']:.4f} (sd {c['split_sd']:.4f})" for c in cells)])
-        head = f"means over {len(self.tables)} splits, with the spread of the splits"
-        return "\n".join([head, *aligned(rows), "", *map(str, self.differences())])
+        rows = [
+            [name, *(_cell(self.summary(name, metric)) for metric in self.metrics)]
+            for name in self.names()
+        ]
+        seeds = max(len(entry.reports) for entry in self.tables[0].entries)
+        and_seeds = f" and, where a seed sd is given, {seeds} training seeds" if seeds > 1 else ""
+        head = f"means over {len(self.tables)} splits{and_seeds}, with the spread of the splits"
+        return "\n".join(
+            [head, *aligned([["model", *self.metrics], *rows]), "", *map(str, self.differences())]
+        )
+
+
+def _cell(found: Mapping[str, object]) -> str:
+    seed_sd = found["seed_sd"]
+    of_seeds = "" if seed_sd is None else f", seed sd {seed_sd:.4f}"
+    return f"{found['mean']:.4f} (sd {found['split_sd']:.4f}{of_seeds})"
 
 
 def compare_splits(
