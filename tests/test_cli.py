@@ -161,7 +161,12 @@ def test_compare_prints_the_promised_json(run, small: Path) -> None:
     result = json.loads(out)
     assert set(result["models"]) == {"popular", "ease"}
     figure = result["models"]["ease"]["ndcg@100"]
-    assert set(figure) == {"mean", "se", "n"}
+    assert set(figure) == {"mean", "se", "n", "interval"}
+    assert figure["interval"][0] < figure["mean"] < figure["interval"][1]
+    assert result["definitions"]["recall@20"] == "hits in the first 20 / min(20, targets)"
+    assert result["exam"]["users"] == figure["n"]
+    assert result["exam"]["fingerprint"]
+    assert {s["by"] for s in result["models"]["ease"]["segments"]} == {"history", "popularity"}
     assert result["models"]["ease"]["config"]["l2"] == 5
     assert result["models"]["ease"]["fit_s"] >= 0
     assert result["protocol"]["protocol"] == "strong"

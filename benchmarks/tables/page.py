@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from table import ROOT, Table, load_table
 
 from recae.data.ids import IdMap
-from recae.evaluation import Difference, Report, compare_reports
+from recae.evaluation import Difference, Report, compare_reports, parse_metric
 from recae.storage import write_atomic
 
 TABLES = ("ml1m", "infinite_ae", "gowalla")
@@ -43,7 +43,8 @@ def section(table: Table) -> str:
     if not made:
         return ""
     metrics = list(next(iter(made.values()))["metrics"])
-    lines = [f"## {table.title}", "", table.about, "", *_figures(table, made, metrics)]
+    lines = [f"## {table.title}", "", table.about, "", *_figures(table, made, metrics), ""]
+    lines += [f"- `{metric}`: {parse_metric(metric).definition}" for metric in metrics]
     missing = [row for row in table.rows if row not in made]
     if missing:
         lines += ["", f"Not made yet: {', '.join(missing)}."]
@@ -123,17 +124,18 @@ def _row(table: Table, row: str, result: dict[str, Any] | None, metrics: list[st
         *cells,
         str(seeds) if seeds > 1 else "",
         "" if sd is None else f"{sd:.4f}",
-        _search(result),
+        _search(result, table.search.get("trials")),
         f"{result['fit_s']:,.1f}",
     ]
 
 
-def _search(result: dict[str, Any]) -> str:
+def _search(result: dict[str, Any], trials: int | None) -> str:
     tuning = result["tuning"]
     if tuning is None:
         return ""
     given_up = tuning["trials"] - tuning["complete"]
-    return f"{tuning['complete']} + {given_up}, {tuning['space_size']} options"
+    of = f" of {trials}" if trials is not None and tuning["trials"] < trials else ""
+    return f"{tuning['complete']} + {given_up}{of}, {tuning['space_size']} options"
 
 
 def _matrix(table: Table, made: dict[str, Any], metric: str) -> list[str]:

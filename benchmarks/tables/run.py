@@ -25,6 +25,7 @@ from table import ROOT, Table, load_table
 
 import recae
 from recae.data.readers import read_interactions
+from recae.evaluation import parse_metric
 from recae.experiment import RunConfig, compare, data_summary, load_config, make_split, run_summary
 from recae.experiment.compare import Entry
 from recae.experiment.run import make_model
@@ -100,6 +101,7 @@ def make_row(table: Table, row: str, arguments: argparse.Namespace) -> None:
         "asked": table.asked(row),
         "model": config.model,
         "metrics": {metric: figures(entry, metric) for metric in config.metrics},
+        "definitions": {metric: parse_metric(metric).definition for metric in config.metrics},
         "seeds": [config.seed + i for i in range(len(entry.reports))] if seeded else [],
         "options": dict(config.options(config.model)),
         "config": config_json(make_model(config.model, config).config),

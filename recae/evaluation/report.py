@@ -188,17 +188,24 @@ class Report:
         low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
+    def exam(self) -> dict[str, object]:
+        """Return what was asked, whoever answered, as JSON values."""
+        return {
+            "users": self.n_users,
+            "users_without_targets": self.n_skipped,
+            "targets": int(self.n_targets.sum()),
+            "unreachable_targets": self.n_unreachable,
+            "ceiling": None if math.isnan(self.ceiling) else self.ceiling,
+            "fingerprint": self.fingerprint,
+        }
+
     def to_json(self) -> dict[str, object]:
         """Everything but the users themselves, as JSON values."""
         return {
             "model": self.model,
             "metrics": {name: found.to_json() for name, found in self.metrics.items()},
             "definitions": {name: parse_metric(name).definition for name in self.metrics},
-            "users": self.n_users,
-            "users_without_targets": self.n_skipped,
-            "targets": int(self.n_targets.sum()),
-            "unreachable_targets": self.n_unreachable,
-            "ceiling": None if math.isnan(self.ceiling) else self.ceiling,
+            **self.exam(),
             "users_tied_at": {str(k): n for k, n in self.tied.items()},
             "segments": [
                 {
@@ -208,7 +215,6 @@ class Report:
                 }
                 for segment in self.segments
             ],
-            "fingerprint": self.fingerprint,
         }
 
     def to_frame(self) -> "pd.DataFrame":

@@ -161,30 +161,9 @@ class ComparisonTable:
 
     def to_json(self) -> dict[str, object]:
         """Return all figures as JSON values."""
-        models = {
-            entry.name: {metric: entry.summary(metric) for metric in self.metrics}
-            | {"fit_s": entry.fit_s, "config": dict(entry.config)}
-            for entry in self.entries
-        }
-        likes = [entry.like[0] for entry in self.entries if entry.like]
-        like = (
-            {
-                "name": likes[0].name,
-                "models": {entry.name: entry.like_figures() for entry in self.entries},
-                "definitions": {f.name: f.definition for f in likes[0].figures},
-                "notes": list(likes[0].notes),
-            }
-            if likes
-            else None
-        )
-        return {
-            "models": models,
-            "like": like,
-            "differences": self.differences().to_json(),
-            "protocol": self.split.to_json(),
-            "parts": self.parts().to_json(),
-            "data": dict(self.data),
-        }
+        from recae.experiment.comparison_json import comparison_json  # it imports this module
+
+        return comparison_json(self)
 
     def to_html(self, path: str | Path, *, command: Sequence[str] = ()) -> None:
         """Write a report: one HTML file that needs nothing else, neither network nor scripts.

@@ -189,6 +189,7 @@ class Tuning:
         return {
             "winner": self.config.model,
             "metric": self.metric,
+            "definition": parse_metric(self.metric).definition,
             "validation_draws": self.draws,
             "models": {tuned.best.model: tuned.to_json() for tuned in self.models},
             "config": self.config.to_json(),

@@ -1,0 +1,53 @@
+"""A comparison as JSON values: the figures, and all that says what they are figures of."""
+
+from collections.abc import Mapping, Sequence
+
+from recae.evaluation import parse_metric
+from recae.experiment.compare import ComparisonTable, Entry
+from recae.experiment.details import main_metric
+
+
+def comparison_json(table: ComparisonTable) -> dict[str, object]:
+    """Figures by model, their definitions, the exam and the data; see `ComparisonTable.to_json`."""
+    return {
+        "models": {entry.name: _model(entry, table.metrics) for entry in table.entries},
+        "definitions": {name: parse_metric(name).definition for name in table.metrics},
+        "part": table.part,
+        "exam": table.entries[0].reports[0].exam(),
+        "like": _like(table),
+        "differences": table.differences().to_json(),
+        "protocol": table.split.to_json(),
+        "parts": table.parts().to_json(),
+        "data": dict(table.data),
+    }
+
+
+def _model(entry: Entry, metrics: Sequence[str]) -> dict[str, object]:
+    main = main_metric(metrics)
+    out: dict[str, object] = {metric: _figure(entry, metric) for metric in metrics}
+    return out | {
+        "fit_s": entry.fit_s,
+        "config": dict(entry.config),
+        "users_tied_at": {str(k): n for k, n in entry.reports[0].tied.items()},
+        "segments": [
+            {"by": by, "label": label, "metrics": {main: summary.to_json()}}
+            for by, label, summary in entry.details.segments
+        ],
+    }
+
+
+def _figure(entry: Entry, metric: str) -> Mapping[str, object]:
+    interval = entry.interval(metric)
+    return {**entry.summary(metric), "interval": None if interval is None else list(interval)}
+
+
+def _like(table: ComparisonTable) -> dict[str, object] | None:
+    likes = [entry.like[0] for entry in table.entries if entry.like]
+    if not likes:
+        return None
+    return {
+        "name": likes[0].name,
+        "models": {entry.name: entry.like_figures() for entry in table.entries},
+        "definitions": {figure.name: figure.definition for figure in likes[0].figures},
+        "notes": list(likes[0].notes),
+    }
