@@ -36,6 +36,8 @@ class _Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
+        self.classes: list[str] = []  # of the open elements
+        self.inside: list[tuple[str, list[str]]] = []  # each element and the classes around it
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str]] = []
         self.texts: list[str] = []
@@ -47,9 +49,11 @@ class _Page(HTMLParser):
         self.handle_startendtag(tag, attrs)
         if tag not in VOID:
             self.open.append(tag)
+            self.classes.append(dict(attrs).get("class", ""))
 
     def handle_startendtag(self, tag, attrs):
         self.tags.append(tag)
+        self.inside.append((tag, self.classes.copy()))
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), f"an attribute of {tag} twice"
         self.attributes += [(tag, name, value or "") for name, value in attrs]
@@ -57,6 +61,7 @@ class _Page(HTMLParser):
     def handle_endtag(self, tag):
         assert self.open, f"</{tag}> closes nothing"
         assert self.open.pop() == tag
+        self.classes.pop()
 
     def handle_data(self, data):
         self.texts.append(data)
@@ -139,6 +144,12 @@ def test_every_picture_has_its_alternative_and_colours_of_the_page(page: str) ->
         assert colours <= {"none", *(c for c in colours if c.startswith("var(--"))}, colours
         for variable in re.findall(r"var\((--[\w-]+)\)", picture):
             assert page.count(f"{variable}:") == 2, variable  # once light, once dark
+
+
+def test_a_wide_table_scrolls_and_not_the_page(page: str) -> None:
+    tables = [classes for tag, classes in _Page(page).inside if tag == "table"]
+    assert len(tables) == 10  # results, tests, numbers of six pictures, coverage and parts
+    assert all("scroll" in classes for classes in tables)
 
 
 def test_titles_are_escaped(page: str) -> None:
