@@ -1,22 +1,30 @@
 #!/usr/bin/env bash
-# Pictures of a page, light and dark, wide and narrow, beside it. Usage: screenshots.sh CHROMIUM PAGE
+# Pictures of a whole page, light and dark, wide and narrow, beside it. Usage: screenshots.sh CHROMIUM PAGE
 set -euo pipefail
 chromium=$1
 page=$(realpath "$2")
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
+frame="$profile/frame.html"
+
+# a headless window is at least 500 px wide, so the page goes into a frame, which tells its height
+framed() { # width height
+    echo "<!DOCTYPE html><title></title><body style='margin:0'><iframe style='border:0' width=$1 height=$2" \
+        "src='file://$page' onload='document.title = contentDocument.documentElement.scrollHeight'></iframe>" >"$frame"
+}
+run() { # scheme, options
+    "$chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
+        --disable-background-networking --disable-component-update --disable-sync \
+        --user-data-dir="$profile/user-$1" --hide-scrollbars --allow-file-access-from-files \
+        "${@:2}" "file://$frame" 2>/dev/null
+}
 
 for width in 1200 390; do
+    framed "$width" 1
+    height=$(run height --dump-dom | sed -n 's:.*<title>\([0-9]\{1,\}\)</title>.*:\1:p')
+    framed "$width" "${height:?the page told no height}"
     for scheme in 0:dark 1:light; do
-        # a headless window is at least 500 px wide, so the narrow page goes into a frame
-        frame="$profile/frame.html"
-        height=$((width == 390 ? 12000 : 8400))
-        echo "<!DOCTYPE html><body style='margin:0'><iframe style='border:0' width=$width height=$height src='file://$page'></iframe>" >"$frame"
-        "$chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
-            --disable-background-networking --disable-component-update --disable-sync \
-            --user-data-dir="$profile/user-$width-${scheme#*:}" --hide-scrollbars \
-            --blink-settings=preferredColorScheme="${scheme%:*}" \
-            --window-size="$width,$height" --screenshot="${page%.html}-$width-${scheme#*:}.png" \
-            "file://$frame" 2>/dev/null
+        run "${scheme#*:}" --blink-settings=preferredColorScheme="${scheme%:*}" \
+            --window-size="$width,$height" --screenshot="${page%.html}-$width-${scheme#*:}.png"
     done
 done

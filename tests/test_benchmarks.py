@@ -3,6 +3,8 @@
 # ruff: noqa: E402 - without the repository there is nothing to import
 
 import json
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,8 @@ from benchmarks.performance_page import page
 from benchmarks.rates import best, floor, floor_seconds
 
 pytestmark = pytest.mark.checkout
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Clock:
@@ -145,3 +149,16 @@ def test_the_best_of_several_measurements_is_the_ceiling() -> None:
 def test_the_page_is_what_its_program_writes_from_the_results() -> None:
     """Else run `python benchmarks/performance_page.py`."""
     assert (ROOT / "docs" / "performance.md").read_text() == page(ROOT / "benchmarks" / "results")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_picture_of_a_page_is_as_high_as_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<!DOCTYPE html><body style='margin:0'><p style='margin:0;height:17001px'>")
+    subprocess.run([ROOT / "benchmarks" / "screenshots.sh", CHROMIUM, page], check=True)
+    sizes = {
+        picture.stem: struct.unpack(">II", picture.read_bytes()[16:24])  # PNG: width, height
+        for picture in tmp_path.glob("*.png")
+    }
+    shown = [(width, scheme) for width in (1200, 390) for scheme in ("dark", "light")]
+    assert sizes == {f"page-{w}-{scheme}": (w, 17001) for w, scheme in shown}
