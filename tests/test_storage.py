@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -293,7 +294,8 @@ def test_tensors_round_trip(
     written = storage.write_safetensors(path, arrays)
     content = path.read_bytes()
     assert written == (storage.sha256_of(path), len(content))
-    for found in (storage.read_safetensors(path), storage.read_safetensors(content)):
+    whole = storage.read_safetensors(path), storage.read_safetensors(content)
+    for found in (*whole, storage.StoredArrays(path)):
         assert set(found) == set(arrays)
         for name, array in arrays.items():
             assert found[name].dtype == array.dtype.newbyteorder("=")
@@ -373,6 +375,22 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     for size in range(len(content)):
         with pytest.raises(BundleError, match="is not a safetensors file"):
             storage.read_safetensors(content[:size])
+        (tmp_path / "cut").write_bytes(content[:size])
+        with pytest.raises(BundleError, match="is not a safetensors file"):
+            storage.StoredArrays(tmp_path / "cut")
+
+
+def test_stored_arrays_are_held_one_at_a_time(tmp_path: Path) -> None:
+    arrays = {name: np.full(100_000, i, dtype=np.float32) for i, name in enumerate("abcdef")}
+    storage.write_safetensors(tmp_path / "t", arrays)
+    tracemalloc.start()
+    stored = storage.StoredArrays(tmp_path / "t")
+    assert [float(stored[name].mean()) for name in "fab"] == [5.0, 0.0, 1.0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * arrays["a"].nbytes
+    with pytest.raises(KeyError):
+        stored["g"]
 
 
 # ---------------------------------------------------------------- locks

@@ -17,9 +17,10 @@ from recae.storage.files import (
 )
 from recae.storage.lock import directory_lock
 from recae.storage.plain import directory_handle, read_plain, sha256_of
-from recae.storage.tensors import read_safetensors, write_safetensors
+from recae.storage.tensors import StoredArrays, read_safetensors, write_safetensors
 
 __all__ = [
+    "StoredArrays",
     "Written",
     "atomic_file",
     "directory_handle",

@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import final
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _DTYPES = {
     "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
     "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
+_NAMES = {stored: name for name, stored in _DTYPES.items()}
 _BLOCK_BYTES = 1 << 24
 
 
@@ -117,3 +119,53 @@ def read_safetensors(source: bytes | str | Path) -> dict[str, np.ndarray]:
         return safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{where} is not a safetensors file: {error}") from error
+
+
+@final
+class StoredArrays(Mapping[str, np.ndarray]):
+    """Arrays of a safetensors file, each read when it is asked for, and anew each time.
+
+    So the whole file is never in memory. It must stay as it is meanwhile.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing or not a well-formed safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import safetensors
+
+        try:
+            with safetensors.safe_open(path, framework="numpy"):  # looks at all of the header
+                pass
+            with path.open("rb") as file:
+                (size,) = struct.unpack("<Q", file.read(8))
+                fields = json.loads(file.read(size))
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise BundleError(f"{path} is not a safetensors file: {error}") from error
+        fields.pop("__metadata__", None)
+        self._path, self._start, self._fields = path, 8 + size, fields
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        field = self._fields[name]
+        first, last = field["data_offsets"]
+        dtype = np.dtype(_NAMES[field["dtype"]])
+        found: np.ndarray = np.fromfile(
+            self._path,
+            dtype=dtype.newbyteorder("<"),
+            count=(last - first) // dtype.itemsize,
+            offset=self._start + first,
+        )
+        return found.reshape(field["shape"]).astype(dtype, copy=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)

@@ -11,8 +11,8 @@ import numpy as np
 
 from recae.errors import BundleError, ConfigError
 from recae.storage import (
+    StoredArrays,
     directory_lock,
-    read_safetensors,
     sha256_of,
     write_atomic,
     write_safetensors,
@@ -31,7 +31,8 @@ class Checkpoint:
     epoch
         Epochs done.
     tensors
-        Weights, optimiser state, moving average and best weights, by name.
+        Weights, optimiser state, moving average and best weights, by name. Those of a file are
+        read one by one, as they are asked for.
     log
         The training log so far, a record an epoch, as JSON values.
     identity
@@ -108,7 +109,7 @@ class CheckpointStore:
                 about = json.loads(described.read_bytes())
                 if sha256_of(tensors_path) != about["sha256"]:
                     continue
-                tensors = read_safetensors(tensors_path)
+                tensors = StoredArrays(tensors_path)
             except (OSError, ValueError, KeyError, BundleError):
                 continue  # damaged: the one before is as good a place to go on from
             differing = _differences(about["identity"], json.loads(json.dumps(dict(identity))))

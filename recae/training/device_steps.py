@@ -156,17 +156,17 @@ class DeviceSteps:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`, the weights being those of the same moment."""
-        by_name: dict[str, dict[str, Tensor]] = {}
-        for place, value in state.items():
-            key, name = place.split("/", 1)
-            by_name.setdefault(name, {})[key] = value
         for name, table in self._tables.items():
-            moments = by_name[name]
-            table.exp_avg.copy_(moments["exp_avg"])
-            table.exp_avg_sq.copy_(moments["exp_avg_sq"])
-            self._schedule.counter.fill_(int(moments["step"]))
-            table.last.fill_(int(moments["step"]))
-        states = {index: by_name[name] for index, name in enumerate(self._rest)}
+            steps = int(state[f"step/{name}"])
+            table.exp_avg.copy_(state[f"exp_avg/{name}"])
+            table.exp_avg_sq.copy_(state[f"exp_avg_sq/{name}"])
+            self._schedule.counter.fill_(steps)
+            table.last.fill_(steps)
+        keys = ("exp_avg", "exp_avg_sq", "step")
+        states = {
+            index: {key: state[f"{key}/{name}"] for key in keys}
+            for index, name in enumerate(self._rest)
+        }
         self._adam.load_state_dict({**self._adam.state_dict(), "state": states})
         self._path.refresh()
         self._graph.forget()

@@ -150,12 +150,12 @@ class Optimiser:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`."""
-        by_name: dict[str, dict[str, Tensor]] = {name: {} for name in self._parameters}
-        for place, value in state.items():
-            key, name = place.split("/", 1)
-            by_name[name][key] = value
         for name, table in self._tables.items():
-            moments = by_name[name]
-            table.restore(moments["exp_avg"], moments["exp_avg_sq"], int(moments["step"]))
-        states = {index: by_name[name] for index, name in enumerate(self._rest)}
+            steps = int(state[f"step/{name}"])
+            table.restore(state[f"exp_avg/{name}"], state[f"exp_avg_sq/{name}"], steps)
+        keys = ("exp_avg", "exp_avg_sq", "step")
+        states = {
+            index: {key: state[f"{key}/{name}"] for key in keys}
+            for index, name in enumerate(self._rest)
+        }
         self._adam.load_state_dict({**self._adam.state_dict(), "state": states})

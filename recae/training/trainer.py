@@ -3,12 +3,13 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
+import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
@@ -313,23 +314,39 @@ class _Run:
 
     def restore(self, found: Checkpoint) -> None:
         """Continue from `found`."""
-        kinds: dict[str, dict[str, Tensor]] = {
-            "weights": {},
-            "average": {},
-            "best": {},
-            "adam": {},
-        }
-        for key, array in found.tensors.items():
-            kind, rest = key.split("/", 1)
-            kinds[kind][rest] = torch.from_numpy(array).to(self.device)
-        _assign(self.parameters, kinds["weights"])
-        self.optimiser.restore(kinds["adam"])
-        self.average = kinds["average"] or self.average
-        self.best = kinds["best"] or None
+        weights, adam, average, best = (
+            _Stored(found.tensors, kind, self.device)
+            for kind in ("weights", "adam", "average", "best")
+        )
+        _assign(self.parameters, weights)
+        self.optimiser.restore(adam)
+        self.average = dict(average) or self.average
+        self.best = dict(best) or None
         self.log = [EpochRecord(**record) for record in found.log]
         scores = [record.validation for record in self.log if record.validation is not None]
         self.best_score = max(scores, default=-math.inf)
         logger.info("resumed", extra={"epoch": found.epoch})
+
+
+@final
+class _Stored(Mapping[str, Tensor]):
+    """Tensors of a checkpoint whose names begin with `kind`, brought to `device` when asked for.
+
+    A state is as large as all else in training, so no second one is held while it is taken over.
+    """
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], kind: str, device: torch.device) -> None:
+        self._tensors, self._kind, self._device = tensors, kind + "/", device
+
+    def __getitem__(self, name: str) -> Tensor:
+        return torch.from_numpy(self._tensors[self._kind + name]).to(self._device)
+
+    def __iter__(self) -> Iterator[str]:
+        n = len(self._kind)
+        return (name[n:] for name in self._tensors if name.startswith(self._kind))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _copies(parameters: dict[str, nn.Parameter] | dict[str, Tensor]) -> dict[str, Tensor]:
@@ -337,7 +354,7 @@ def _copies(parameters: dict[str, nn.Parameter] | dict[str, Tensor]) -> dict[str
 
 
 @torch.no_grad()
-def _assign(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+def _assign(parameters: dict[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
     for name, parameter in parameters.items():
         parameter.copy_(values[name])
 
