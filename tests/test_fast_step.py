@@ -1,6 +1,9 @@
 """The fast training step: the numbers of the plain equations, by blocks."""
 
+import itertools
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from recae.data.histories import canonical_csr
-from recae.errors import ConfigError
+from recae.errors import ConfigError, DivergedError
 from recae.networks import fused_softmax
 from recae.networks.batch import SparseBatch
 from recae.networks.fused_softmax import FusedSoftmax
@@ -114,6 +117,77 @@ def test_logits_far_above_the_reference_shift(precision: str, strength: float) -
         assert distance(mine, true) < BOUND[precision]
 
 
+@pytest.fixture
+def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search for the shift that goes on and on is an error here, not a test without an end."""
+    passes, sums = itertools.count(1), fused_softmax._sums
+
+    def counted(*arguments: Any) -> Any:
+        assert next(passes) <= 1000, "no end in sight"
+        return sums(*arguments)
+
+    monkeypatch.setattr(fused_softmax, "_sums", counted)
+
+
+@pytest.mark.usefixtures("few_passes")
+@PRECISIONS
+@pytest.mark.parametrize("stored_bytes", [0, 1 << 30], ids=["recomputed", "stored"])
+@pytest.mark.parametrize("size", [1e3, 5e4, 1e6, 1e9])
+def test_logits_of_any_size_end_in_a_right_number_or_in_none(
+    precision: str, stored_bytes: int, size: float
+) -> None:
+    x = SparseBatch.from_csr(histories(40, 300))
+    h, weight, bias = output_layer(40, 300, 16, scale=1.0)
+    weight *= size / (h @ weight.T).max()
+    leaves = h.double(), weight.double(), bias.double()
+    truth = gradients(plain(x), *leaves, weights=torch.ones(40).double())
+    fast = FusedSoftmax(precision, stored_bytes=stored_bytes)  # type: ignore[arg-type]
+    found = gradients(lambda *a: fast(*a, x), h, weight, bias, weights=torch.ones(40))
+    if precision == "bfloat16" and size == 1e9:  # a rounded shift alone is off by thousands
+        assert not torch.isfinite(found[0]).all()
+        return
+    # The factors of each product are rounded once, the float32 sums as often as they have terms.
+    rounding = {"float32": 2.0**-20, "bfloat16": 2.0**-8}[precision]
+    largest = (leaves[0].abs() @ leaves[1].T.abs()).amax(1) + leaves[2].abs().max()
+    assert ((found[0] - truth[0]).abs() <= x.lengths * rounding * largest + 1e-3).all()
+    assert all(torch.isfinite(part).all() for part in found)
+
+
+@pytest.mark.usefixtures("few_passes")
+@pytest.mark.parametrize("stored_bytes", [0, 1 << 30], ids=["recomputed", "stored"])
+def test_a_shift_rounded_far_above_all_logits_is_replaced(stored_bytes: int) -> None:
+    """Logits of 17.56 / 16 of 2 ** 16 are rounded up by 224: every exponential would be 0."""
+    x = SparseBatch.from_csr(csr_array(np.eye(3, 300, dtype=np.float32)))
+    leaves = torch.full((3, 1), 1 + 9 / 128), torch.full((300, 1), 2.0**16 * (1 + 8 / 128))
+    fast = FusedSoftmax("bfloat16", stored_bytes=stored_bytes)
+    found = gradients(lambda *a: fast(*a, x), *leaves, torch.zeros(300), weights=torch.ones(3))
+    # The two parts of a shift are 2 ** -18 of it apart from it.
+    torch.testing.assert_close(found[0], torch.full((3,), 300.0).log(), rtol=0, atol=0.3)
+    each = torch.full((300,), 3 / 300)
+    each[:3] -= 1
+    torch.testing.assert_close(found[3], each, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_a_rate_far_too_high_ends_the_training() -> None:
+    """It goes on with right numbers, or says that it diverged."""
+    losses = {}
+    for precision, rate in (("float32", 1e3), ("bfloat16", 1e3), ("bfloat16", 1e6)):
+        options = TrainingConfig(
+            epochs=10, batch_size=20, learning_rate=rate, patience=None, path="fast",
+            device="cpu", precision=precision,  # type: ignore[arg-type]
+        )  # fmt: skip
+        trainer, net = Trainer(options), network("dae", 300)
+        if rate == 1e6:
+            with pytest.raises(DivergedError, match=r"the loss is (nan|inf|-inf) at epoch 1"):
+                trainer.fit(net, histories(100, 300))
+            continue
+        losses[precision] = [record.loss for record in trainer.fit(net, histories(100, 300))]
+    assert losses["float32"][-1] > 1e5
+    # So far away each rounded step leads elsewhere, as badly.
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.1)
+
+
 @PRECISIONS
 def test_a_large_common_bias_costs_no_precision(precision: str) -> None:
     x = SparseBatch.from_csr(histories(30, 200))
@@ -137,13 +211,14 @@ def test_each_users_gradient_sums_to_zero(precision: str) -> None:
     assert abs(float(bias.sum())) < BOUND[precision] * float(bias.abs().sum()) / 10
 
 
+@pytest.mark.usefixtures("few_passes")
 @PRECISIONS
 def test_numbers_that_are_not_finite_stay_so(precision: str) -> None:
     x = SparseBatch.from_csr(histories(5, 30))
     fast = FusedSoftmax(precision)  # type: ignore[arg-type]
-    for place in range(3):
+    for place, value in itertools.product(range(3), (math.nan, math.inf, -math.inf)):
         leaves = output_layer(5, 30, 4, scale=1.0)
-        leaves[place].view(-1)[0] = float("nan")
+        leaves[place].view(-1)[0] = value
         assert not torch.isfinite(fast(*leaves, x)).all()
 
 
