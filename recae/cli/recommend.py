@@ -145,7 +145,8 @@ def command(
         return
     if shard is not None:
         target = _part_path(target, shard, chosen)
-        for stale in (target.with_name("_SUCCESS"), _counts_path(target)):
+        whole = (target.with_name(name) for name in ("_SUCCESS", "manifest.json"))
+        for stale in (*whole, _counts_path(target)):  # first what says that the others are whole
             stale.unlink(missing_ok=True)
     done = write_recommendations(
         asked, histories, people, target, file_format=chosen, resume=resume

@@ -7,7 +7,9 @@ whole.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -19,7 +21,7 @@ from recae.data.ids import IdMap
 from recae.errors import ConfigError
 from recae.ranking.recommender import Recommender
 from recae.serving.lists import Format, ListWriter, quoting
-from recae.storage import atomic_file, write_json
+from recae.storage import atomic_file, sha256_of, write_json
 
 _AT_ONCE = 4096  # people whose lists are written at once, while the next are ranked
 _PART = 65_536  # people of a part, the unit of resuming
@@ -108,11 +110,11 @@ def write_recommendations(
         ):
             return _write(asked, histories, users, slice(0, len(users)), writer)
     parts = _Parts(path, file_format, question(asked, histories, users, file_format))
+    cuts = [slice(at, min(len(users), at + _PART)) for at in range(0, len(users), _PART)]
     total = Done(0, 0, 0)
-    for start in range(0, len(users), _PART):
-        people = slice(start, min(len(users), start + _PART))
+    for people in cuts:
         total += parts.done(people) or parts.write(asked, histories, users, people)
-    parts.join()
+    parts.join(cuts)
     return total
 
 
@@ -174,29 +176,42 @@ def _write(
 
 @final
 class _Parts:
-    """Finished parts of an output, beside it, and the question they answer."""
+    """Finished parts of an output, beside it, and the question they answer.
+
+    A part is a data file and, written after it, a JSON file of its counts and hash: one of them
+    alone is no part. ``question.json`` is there before the first of them and goes after the last,
+    and parts without it answer nobody knows what. So the process may die at any moment.
+    """
 
     def __init__(self, path: Path, file_format: Format, question: dict[str, object]) -> None:
         self._path = path
         self._format = file_format
         self._directory = path.with_name(path.name + ".parts")
         self._directory.mkdir(parents=True, exist_ok=True)
-        about = self._directory / "question.json"
-        if about.exists() and json.loads(about.read_bytes()) != question:
+        self._question = self._directory / "question.json"
+        if not self._question.exists():
+            self._remove()
+            write_json(self._question, question)
+        elif json.loads(self._question.read_bytes()) != question:
             raise ConfigError(
                 f"{self._directory} holds parts of another question: remove it, or repeat the"
                 " options it was started with"
             )
-        write_json(about, question)
 
     def _files(self, people: slice) -> tuple[Path, Path]:
         part = self._directory / f"part-{people.start:012d}"
         return part, part.with_suffix(".json")
 
     def done(self, people: slice) -> Done | None:
-        """Counts of a part that is there already."""
-        _, about = self._files(people)
-        return Done(**json.loads(about.read_bytes())) if about.exists() else None
+        """Counts of a part that is there already, whole and of these people."""
+        part, about = self._files(people)
+        if not (part.exists() and about.exists()):
+            return None
+        said = json.loads(about.read_bytes())
+        if said.pop("sha256", None) != sha256_of(part):
+            return None
+        done = Done(**said)
+        return done if done.users == people.stop - people.start else None
 
     def write(self, asked: Asked, histories: Histories, users: IdMap, people: slice) -> Done:
         part, about = self._files(people)
@@ -206,16 +221,23 @@ class _Parts:
             ListWriter(file, self._format, quotes, header=False) as writer,
         ):
             done = _write(asked, histories, users, people, writer)
-        write_json(about, {"users": done.users, "rows": done.rows, "short": done.short})
+        write_json(about, {**asdict(done), "sha256": file.written.sha256})
         return done
 
-    def join(self) -> None:
-        """Put the parts together under the final name, and remove them."""
-        parts = sorted(self._directory.glob("part-*[0-9]"))
+    def join(self, cuts: Sequence[slice]) -> None:
+        """Put the parts of `cuts` together under the final name, and remove all."""
         with atomic_file(self._path) as file, ListWriter(file, self._format, "none") as writer:
-            for part in parts:
+            for people in cuts:
+                part, _ = self._files(people)
                 with part.open("rb") as source:
                     writer.copy(source)
-        for left in self._directory.iterdir():
-            left.unlink()
-        self._directory.rmdir()
+        self._remove()
+        self._question.unlink()
+        with suppress(OSError):  # what others put there stays
+            self._directory.rmdir()
+
+    def _remove(self) -> None:
+        """Remove all parts, first what says that they are whole."""
+        for names in ("part-*.json", "part-*", ".*.partial"):
+            for left in sorted(self._directory.glob(names)):
+                left.unlink()

@@ -1,0 +1,262 @@
+"""Files of lists for many people: whatever moment a process dies at, nobody is lost."""
+
+import os
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import recae
+from recae.cli.main import _run
+from recae.errors import ConfigError
+from recae.serving import batch
+from recae.serving.batch import Asked, Done, write_recommendations
+from recae.serving.lists import format_of
+
+CHANGES = (
+    *("open", "write", "ftruncate", "fchmod", "fsync"),
+    *("replace", "rename", "unlink", "mkdir", "rmdir"),
+)
+
+
+class Died(BaseException):
+    """The process is gone: nothing catches it, and nothing of it reaches the disk any more."""
+
+
+class Disk:
+    """What changes the disk, one change after another, until the process dies."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._left: int | None = None
+        self.seen: list[str] = []
+        for name in CHANGES:
+            real = getattr(os, name) if name != "fsync" else lambda _: None  # the power stays on
+            monkeypatch.setattr(os, name, self._counted(name, real))
+
+    def _counted(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def change(*args: Any, **options: Any) -> Any:
+            if self._left == 0 and name == "write":
+                real(args[0], bytes(args[1])[: len(args[1]) // 2])  # half of it arrives
+            if self._left is not None:
+                self._left -= 1
+                if self._left < 0:
+                    raise Died
+            self.seen.append(name)
+            return real(*args, **options)
+
+        return change
+
+    def dies_after(self, changes: int, work: Callable[[], object]) -> bool:
+        """Whether `work` was cut short after so many changes."""
+        self._left, self.seen = changes, []
+        try:
+            work()
+        except Died:
+            return True
+        finally:
+            self._left = None
+        return False
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def parts_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_PART", 3)
+
+
+@pytest.fixture(scope="module")
+def data() -> recae.Interactions:
+    """Eight people, so parts of three, three and two, each of whom has seen another item."""
+    return recae.read_interactions(
+        pd.DataFrame({"user": [f"u{i}" for i in range(8)], "item": [f"i{i}" for i in range(8)]})
+    )
+
+
+@pytest.fixture(scope="module")
+def write(data: recae.Interactions) -> Callable[..., Done]:
+    """Write lists of length `k` of everybody to a path, resuming."""
+    model = recae.Popularity().fit(data)
+
+    def _write(path: Path, k: int = 4) -> Done:
+        return write_recommendations(
+            Asked(model, data.items, k), data.histories(), data.users, path,
+            file_format=format_of(path), resume=True,
+        )  # fmt: skip
+
+    return _write
+
+
+@pytest.fixture
+def unbroken(write: Callable[..., Done], tmp_path: Path, suffix: str) -> dict[int, bytes]:
+    """What a run that nothing interrupts writes, for each `k`."""
+    path = tmp_path / f"unbroken{suffix}"
+    found = {}
+    for k in (4, 3):
+        assert write(path, k) == Done(users=8, rows=8 * k, short=0)
+        assert sorted(tmp_path.iterdir()) == [path]  # nothing is left beside it
+        found[k] = path.read_bytes()
+    assert found[4] != found[3]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("suffix", "k", "before"),
+    [
+        (".csv", 4, "nothing"),
+        (".csv", 3, "nothing"),
+        (".parquet", 4, "another file"),
+        (".jsonl", 3, "another file"),
+    ],
+)
+def test_whatever_change_a_process_dies_at_the_next_run_loses_nobody(
+    write: Callable[..., Done],
+    disk: Disk,
+    tmp_path: Path,
+    unbroken: dict[int, bytes],
+    suffix: str,
+    k: int,
+    before: str,
+) -> None:
+    refused: list[str] = []
+    for changes in count():
+        path = tmp_path / str(changes) / f"lists{suffix}"
+        path.parent.mkdir()
+        if before == "another file":
+            path.write_bytes(b"before")
+        died = disk.dies_after(changes, lambda path=path: write(path))
+        if path.exists():
+            assert path.read_bytes() in (b"before", unbroken[4])
+        else:
+            assert before == "nothing"
+        if not died:
+            break
+        try:
+            done = write(path, k)
+        except ConfigError as error:  # another question; the first one still goes on
+            refused.append(str(error))
+            assert write(path, 4).users == 8
+            assert path.read_bytes() == unbroken[4]
+        else:
+            assert done == Done(users=8, rows=8 * k, short=0)
+            assert path.read_bytes() == unbroken[k]
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+    # The question, three parts with their counts, and the file; all but the last are removed.
+    assert disk.seen.count("replace") == 1 + 3 * 2 + 1
+    assert disk.seen.count("unlink") == 1 + 3 * 2
+    assert disk.seen[0] == "mkdir"
+    assert disk.seen[-1] == "rmdir"
+    assert changes == len(disk.seen) > 50
+    assert bool(refused) == (k != 4)
+    assert all("parts of another question" in message for message in refused)
+
+
+@pytest.mark.parametrize("suffix", [".csv"])
+def test_runs_that_die_one_after_another_end_with_the_file_of_their_question(
+    write: Callable[..., Done], disk: Disk, tmp_path: Path, unbroken: dict[int, bytes]
+) -> None:
+    path = tmp_path / "lists.csv"
+    rng = np.random.default_rng(0)
+    ended = []
+    for _ in range(200):
+        k = int(rng.choice([4, 3], p=[0.8, 0.2]))
+        try:
+            died = disk.dies_after(int(rng.integers(100)), lambda k=k: write(path, k))
+        except ConfigError:
+            continue
+        if not died:
+            ended.append(k)
+            assert path.read_bytes() == unbroken[k]
+    assert set(ended) == {4, 3}
+
+
+@pytest.mark.parametrize("suffix", [".csv"])
+@pytest.mark.parametrize("damage", ["gone", "short", "other", "counts", "of fewer people"])
+def test_a_part_that_is_not_what_was_written_is_made_again(
+    write: Callable[..., Done],
+    tmp_path: Path,
+    unbroken: dict[int, bytes],
+    damage: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "lists.csv"
+    if damage == "of fewer people":  # of a version that cut people otherwise
+        monkeypatch.setattr(batch, "_PART", 2)
+    real = batch._Parts.join
+    monkeypatch.setattr(batch._Parts, "join", lambda *_: None)
+    write(path)
+    monkeypatch.setattr(batch._Parts, "join", real)
+    monkeypatch.setattr(batch, "_PART", 3)
+    part = tmp_path / "lists.csv.parts" / f"part-{0 if damage == 'of fewer people' else 3:012d}"
+    content = part.read_bytes()
+    if damage == "gone":
+        part.unlink()
+    elif damage == "short":
+        part.write_bytes(content[:-1])
+    elif damage == "other":
+        part.write_bytes(content.replace(b"u3", b"u4"))
+    elif damage == "counts":
+        part.with_suffix(".json").unlink()
+    assert write(path) == Done(users=8, rows=32, short=0)
+    assert path.read_bytes() == unbroken[4]
+
+
+@pytest.mark.parametrize("suffix", [".csv"])
+def test_parts_of_an_unknown_question_are_not_taken(
+    write: Callable[..., Done], disk: Disk, tmp_path: Path, unbroken: dict[int, bytes]
+) -> None:
+    path = tmp_path / "lists.csv"
+    assert disk.dies_after(50, lambda: write(path))
+    parts = tmp_path / "lists.csv.parts"
+    assert (parts / "part-000000000000.json").exists()
+    (parts / "question.json").unlink()
+    (parts / "note.txt").write_text("of somebody else")
+    assert write(path, 3) == Done(users=8, rows=24, short=0)
+    assert path.read_bytes() == unbroken[3]
+    assert [p.name for p in parts.iterdir()] == ["note.txt"]
+
+
+def test_shards_that_die_leave_no_sign_of_success_over_two_questions(
+    data: recae.Interactions, disk: Disk, tmp_path: Path
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "lists"
+    recae.save(recae.Popularity().fit(data), model, data=data)
+
+    def shard(number: int, k: int) -> int:
+        asked = ["recommend", model, "--users", "all", "-o", out, "--resume", "-k", k]
+        return _run([*map(str, asked), "--shard", f"{number}/2"], debug=False)
+
+    def content() -> list[bytes]:
+        return [(out / f"part-0000{i}-of-00002.csv").read_bytes() for i in (1, 2)]
+
+    def both(k: int) -> list[bytes]:
+        for name in out.glob("*.parts"):
+            shutil.rmtree(name)
+        shard(1, k)  # exits with 2 while the other is of another question
+        assert shard(2, k) == 0
+        assert (out / "_SUCCESS").exists()
+        return content()
+
+    unbroken = {k: both(k) for k in (3, 4)}
+    died = 0
+    for number in (1, 2):
+        for changes in count():
+            assert both(4) == unbroken[4]
+            if not disk.dies_after(changes, lambda n=number: shard(n, 3)):
+                break
+            died += 1
+            if (out / "_SUCCESS").exists() or (out / "manifest.json").exists():
+                assert content() == unbroken[4]
+            shard(3 - number, 4)  # the other again: the one that died is still not whole
+            if (out / "_SUCCESS").exists():
+                assert content() == unbroken[4]
+    assert died > 100
+    assert both(3) == unbroken[3]
