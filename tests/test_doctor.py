@@ -145,7 +145,8 @@ GPU = CudaDevice(
         (processor(("avx2",)), PLENTY, (), True, None, "install the CUDA build"),
         (processor(("avx2",)), PLENTY, (OLD_GPU,), True, "12.6", "T4 has no bfloat16"),
         (processor(()), PLENTY, (), False, None, "no AVX2"),
-        (processor(("avx2", "amx_bf16")), PLENTY, (), False, None, "--precision bfloat16"),
+        (processor(("avx2", "amx_bf16")), PLENTY, (), False, None, None),
+        (processor(("neon", "bf16")), PLENTY, (), False, None, "--precision bfloat16"),
         (processor(("avx2",), threads=1), PLENTY, (), False, None, "uses 1 of 4 cores"),
         (processor(("avx2",), threads=8), PLENTY, (), False, None, "8 threads on 4 usable"),
         (

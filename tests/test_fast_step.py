@@ -375,6 +375,7 @@ def test_a_trainer_on_both_paths(ema_decay: float | None) -> None:
             path=path,  # type: ignore[arg-type]
             ema_decay=ema_decay,
             device="cpu",
+            precision="float32",
         )
         net = network("vae", 300)
 

@@ -228,7 +228,20 @@ def test_a_device_that_emulates_bfloat16_computes_in_float32(
     assert resolve_precision("auto", torch.device("cuda")) == "float32"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert resolve_precision("auto", torch.device("cuda")) == "bfloat16"
-    assert resolve_precision("auto", torch.device("cpu")) == "float32"
+    for has_it, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("recae.training.device.multiplies_bfloat16", lambda it=has_it: it)
+        assert resolve_precision("auto", torch.device("cpu")) == precision
+    assert resolve_precision("auto", torch.device("meta")) == "float32"
+
+
+@pytest.mark.parametrize(("has_it", "said"), [(True, 0), (False, 1)])
+def test_bfloat16_that_the_processor_emulates_is_told(
+    has_it: bool, said: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("recae.training.trainer.multiplies_bfloat16", lambda: has_it)
+    for precision in ("float32", "bfloat16"):
+        Trainer(config(epochs=1, precision=precision)).fit(vae(), rows())
+    assert [r.levelname for r in caplog.records if "emulates" in r.message] == ["WARNING"] * said
 
 
 def test_one_exact_copy_of_the_weights_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +271,7 @@ def test_another_run_is_not_resumed(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_device_precision_or_path_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("recae.training.device.multiplies_bfloat16", lambda: False)
     Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows())
     about = json.loads((tmp_path / "epoch-000002.json").read_bytes())
     step = {"device": "cpu", "precision": "float32", "path": "gathered"}

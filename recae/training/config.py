@@ -35,8 +35,8 @@ class TrainingConfig:
     device
         ``"auto"`` is the first CUDA device when there is one, else the CPU.
     precision
-        ``"float32"``, or ``"bfloat16"`` products under autocast. ``"auto"``: float32 on the CPU,
-        bfloat16 on a CUDA device that has it.
+        ``"float32"``, or ``"bfloat16"`` products with float32 weights and sums. ``"auto"``:
+        bfloat16 where the device, or the processor (AVX512-BF16 or AMX), has products of it.
     path
         ``"plain"``: textbook PyTorch, dense histories and all, to compare with. ``"gathered"``:
         the same equations over the items that histories hold. ``"fast"``: the same numbers with

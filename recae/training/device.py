@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from recae.errors import ConfigError, ResourceError
+from recae.training.hardware import multiplies_bfloat16
 
 
 def named_device(name: str) -> torch.device | None:
@@ -50,15 +51,17 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(
     precision: Literal["auto", "float32", "bfloat16"], device: torch.device
 ) -> Literal["float32", "bfloat16"]:
-    """Precision of the products; ``"auto"`` is bfloat16 on a CUDA device that has it.
+    """Precision of the products; ``"auto"`` is bfloat16 where processor or device has it.
 
-    A device that emulates it, which is slower than float32, does not have it.
+    One that emulates it, which is slower than float32, does not have it.
     """
     if precision != "auto":
         return precision
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bfloat16"
-    return "float32"
+    if device.type == "cuda":
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_it = device.type == "cpu" and multiplies_bfloat16()
+    return "bfloat16" if has_it else "float32"
 
 
 @contextlib.contextmanager

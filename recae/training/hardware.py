@@ -124,6 +124,14 @@ def multiplies_int8() -> bool:
     return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(processor().instruction_sets or ()))
 
 
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 (x86 only)."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(processor().instruction_sets or ()))
+
+
 def memory(root: Path = _ROOT) -> Memory:
     """Measure the memory; limits of control groups count, `root` as for `processor`."""
     fields = _colon_fields(_text(root / "proc/meminfo"))
@@ -220,7 +228,7 @@ def advice(
     sets = cpu.instruction_sets
     if sets is not None and not {"avx2", "neon"} & set(sets) and not devices:
         said.append("the processor has no AVX2: training will be slow")
-    if sets is not None and {"avx512_bf16", "amx_bf16", "bf16"} & set(sets) and not devices:
+    if sets is not None and "bf16" in sets and not devices:  # of ARM, where auto is float32
         said.append("the processor multiplies bfloat16: try train --precision bfloat16")
     if cpu.threads < cpu.cores:
         said.append(

@@ -26,6 +26,7 @@ from recae.training.config import (
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
 from recae.training.device_steps import DeviceNetwork, DeviceSteps
+from recae.training.hardware import multiplies_bfloat16
 from recae.training.heap import steady_heap
 from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.rows import STEP, DeviceRows, stream
@@ -183,6 +184,8 @@ class _Run:
         self.n_users = n_users
         self.device = device
         self.precision = resolve_precision(config.precision, device)
+        if self.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
+            logger.warning("this processor emulates bfloat16: float32 is faster")
         self.batch_size = planned_batch_size(config, n_users)
         self.steps_per_epoch = steps_per_epoch(config, n_users)
         self.n_epochs = planned_epochs(config, n_users)
