@@ -120,6 +120,8 @@ def main() -> int:
             if step != "make":
                 runs[step] = json.loads(done.stdout.splitlines()[-1])
                 print(step, runs[step], flush=True)
+    from rates import machine, rates  # torch, which is not to be held before
+
     from recae.experiment import run_summary
 
     result = {
@@ -129,6 +131,8 @@ def main() -> int:
         "command": "python benchmarks/evaluate_memory.py",
         "load_average": os.getloadavg(),
         "run": run_summary(),
+        "machine": machine(),
+        "rates": rates(batch=500),
     }
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -9,7 +9,6 @@ system says of the process after it ended. The time is estimated by `recae train
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rates import machine, rates
 
 from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
 from recae.training import hardware
@@ -106,14 +106,9 @@ def main() -> None:
         "epochs": EPOCHS,
         "runs": runs,
         "load_average": os.getloadavg(),
-        "hardware": {
-            "processor": hardware.processor().name,
-            "cores": hardware.processor().cores,
-            "threads": args.threads,
-            "platform": platform.platform(),
-        },
-        "versions": {n: version(n) for n in ("recae", "torch", "numpy")}
-        | {"python": platform.python_version()},
+        "machine": machine() | {"threads": args.threads},
+        "rates": rates(batch=500),
+        "version": version("recae"),
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")

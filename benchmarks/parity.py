@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from rates import machine
+from rates import machine, rates
 from scipy.stats import ttest_rel
 from sizes import METRIC, cell, parts
 
@@ -46,7 +46,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=out)
     args = parser.parse_args()
     result = json.loads(args.out.read_text()) if args.out.exists() else {}
-    result |= {"metric": METRIC, "machine": machine(), "settings": result.get("settings", {})}
+    result |= {
+        "metric": METRIC,
+        "machine": machine(),
+        "rates": rates(batch=500),
+        "settings": result.get("settings", {}),
+    }
     for name, make, options in parts(args.datasets):
         if name not in PRECISIONS or name not in args.only.split(","):
             continue

@@ -321,8 +321,8 @@ def _memory(found: dict[str, Any]) -> list[str]:
         "## What a dry run says",
         "",
         "`python benchmarks/memory.py`: memory that `recae train --dry-run` announces beside the"
-        f" peak of the process. {found['hardware']['processor']},"
-        f" {found['hardware']['threads']} threads.",
+        f" peak of the process. {found['machine']['processor']},"
+        f" {found['machine']['threads']} threads.",
         "",
         *_table(["size", "announced, MB", "peak, MB", "ratio", "ratio of the times"], rows),
     ]
