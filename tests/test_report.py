@@ -307,14 +307,25 @@ def test_the_page_says_once_what_is_of_the_first_seed(split: Split, page: str) -
     assert told not in page
 
 
-def test_markdown_has_every_model_and_metric(four: ComparisonTable) -> None:
-    text = four.to_markdown()
-    lines = text.splitlines()
-    assert lines[0] == headline(four)
-    assert lines[2] == "| model | ndcg@10 | recall@20 | coverage@5 | fit s |"
-    assert [line.split(" ")[1] for line in lines[4:8]] == four.names()
-    assert {line.count("|") for line in lines[2:8]} == {6}
-    assert sum(line.startswith("- ") for line in lines) == 6
+def test_markdown_has_every_model_and_metric_and_what_they_are(four: ComparisonTable) -> None:
+    text = four.to_markdown(command=["recae", "compare", "my plays.csv"])
+    blocks = text.split("\n\n")
+    assert blocks[0] == headline(four)
+    table = blocks[1].splitlines()
+    head = "| model | ndcg@10 | 95% interval | recall@20 | 95% interval | coverage@5 | fit s |"
+    assert table[0] == head
+    assert [line.split(" ")[1] for line in table[2:]] == four.names()
+    assert {line.count("|") for line in table} == {8}
+    best = four.entries[0]
+    low, high = best.interval("ndcg@10")
+    assert f"| {low:.4f} to {high:.4f} |" in table[2]
+    definition = parse_metric("coverage@5").definition
+    assert blocks[2].splitlines()[2] == f"- `coverage@5`: {definition}"
+    assert blocks[3].count("\n- ") == 5
+    assert blocks[4] == str(four.parts())
+    for said in (four.split.fingerprint[:12], best.reports[0].fingerprint[:12], "torch "):
+        assert said in blocks[5]
+    assert "Command: `recae compare 'my plays.csv'`" in blocks[5]
 
 
 def test_without_matplotlib_nothing_is_begun(
@@ -352,7 +363,9 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     small = [f"--set=mult-vae.{k}={json.dumps(v)}" for k, v in SMALL.items()]
 
     compared = tmp_path / "compared.html"
-    models = ["--models", "popular,ease", "--html", str(compared)]
+    written = tmp_path / "compared.md"
+    models = ["--models", "popular,ease", "--html", str(compared), "--like", "recbole"]
+    models += ["--markdown", str(written)]
     assert _run(["compare", str(source), *models, *common], debug=False) == 0
     text = compared.read_text()
     _check_alone(text)
@@ -360,6 +373,10 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     assert "rows read 962" in texts
     assert "merged, repeating a pair 1" in texts
     assert "plays.csv" in texts
+    for told in (compared.read_text(), written.read_text()):
+        assert "itemcoverage@5" in told
+        assert "RecBole" in told
+    assert "Command: `recae " in written.read_text()
 
     model, stored = tmp_path / "vae", tmp_path / "stored.html"
     titles = tmp_path / "items.csv"
@@ -374,6 +391,12 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     _check_alone(text)
     assert f"mult-vae reaches recall@5 {figures['recall@5']['mean']:.4f}" in text
     assert "Training loss" in text
+    of_stored = tmp_path / "stored.md"
+    more = ["--markdown", str(of_stored), "--like", "cornac"]
+    assert _run([*report[:3], *more], debug=False) == 0
+    capsys.readouterr()
+    assert f"mult-vae reaches recall@5 {figures['recall@5']['mean']:.4f}" in of_stored.read_text()
+    assert "As cornac defines it:" in of_stored.read_text()
     assert "Validation score" in text
     assert re.search(r"<li[^>]*>Film \d+", text)  # titles are stored with the model
     assert (model / "CURRENT").read_text().split()[0] in text

@@ -37,6 +37,7 @@ from recae.experiment.splits import SplitsTable, compare_splits
 )
 @click.option("-o", "--out", type=NewFile(stdout=True), help="Also write the JSON here.")
 @click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
+@click.option("--markdown", type=NewFile(), help="Write the figures as Markdown.")
 @reading_options
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -49,13 +50,15 @@ def command(
     like: str | None,
     out: Path | None,
     html: Path | None,
+    markdown: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Fit several models on the training part of FILE and judge them on the same test users."""
+    if split_seeds > 1 and (html or markdown):
+        flag = "--html" if html else "--markdown"
+        raise ConfigError(f"{flag} shows one split; it goes without --split-seeds")
     if html is not None:
-        if split_seeds > 1:
-            raise ConfigError("--html shows one split; it goes without --split-seeds")
         ready_for_html(html)
     names = [name.strip() for name in models.split(",") if name.strip()]
     config = resolve(options, names)
@@ -94,6 +97,8 @@ def command(
         told += [table.differences(), table.parts()]
         if html is not None:
             table.to_html(html, command=made_by)
+        if markdown is not None:
+            write_text(markdown, table.to_markdown(command=made_by))
     text = "\n\n".join(filter(None, map(str, told)))
     show(result, text, as_json=as_json)
     if require_beat is not None:

@@ -1,12 +1,13 @@
 """`recae evaluate`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from recae.cli.output import NewFile, show
+from recae.cli.output import NewFile, show, write_text
 from recae.evaluation import write_per_user
 from recae.evaluation.like import LIBRARIES
 from recae.experiment import evaluate_stored
@@ -27,6 +28,7 @@ from recae.serving import load_bundle
 )
 @click.option("--per-user", type=NewFile(), help="Write each user's figures.")
 @click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
+@click.option("--markdown", type=NewFile(), help="Write the figures as Markdown.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     directory: Path,
@@ -37,6 +39,7 @@ def command(
     like: str | None,
     per_user: Path | None,
     html: Path | None,
+    markdown: Path | None,
     as_json: bool,
 ) -> None:
     """Judge the model in DIR on the users of FILE that were held out from its training.
@@ -49,14 +52,14 @@ def command(
         None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     )
     bundle = load_bundle(directory)  # once: a save meanwhile must not mix two versions
-    if html is None:
+    table = None
+    if html is None and markdown is None:
         report, split, _ = evaluate_stored(bundle, source, metrics=names, part=part, by=by)
     else:
         table, report = stored_table(
             bundle, source, directory=directory, metrics=names, part=part, by=by
         )
         split = table.split
-        table.to_html(html, command=["recae", *sys.argv[1:]])
     if per_user is not None:
         write_per_user(report, per_user)
     value: dict[str, Any] = {**report.to_json(), "part": part, "protocol": split.to_json()}
@@ -65,4 +68,12 @@ def command(
         theirs = like_library(bundle.model, split, like, metrics=list(report.metrics), part=part)
         value["like"] = theirs.to_json()
         text += f"\n\n{theirs}"
+        if table is not None:
+            table = replace(table, entries=(replace(table.entries[0], like=(theirs,)),))
+    if table is not None:
+        made_by = ["recae", *sys.argv[1:]]
+        if html is not None:
+            table.to_html(html, command=made_by)
+        if markdown is not None:
+            write_text(markdown, table.to_markdown(command=made_by))
     show(value, text, as_json=as_json)

@@ -186,30 +186,47 @@ class ComparisonTable:
 
         write_html(self, Path(path), command=command)
 
-    def to_markdown(self) -> str:
-        """Return who wins and the figures as Markdown, for a pull request or a wiki."""
-        from recae.experiment.report import markdown  # it imports this module
+    def to_markdown(self, *, command: Sequence[str] = ()) -> str:
+        """Return who wins, the figures and what they are figures of, as Markdown.
 
-        return markdown(self)
+        Parameters
+        ----------
+        command
+            That made the comparison, told at the end.
+        """
+        from recae.experiment.comparison_markdown import comparison_markdown  # imports this module
+
+        return comparison_markdown(self, command=command)
+
+    def like_rows(self) -> list[list[str]]:
+        """Figures of the other library as text, the head first; empty where none was asked for."""
+        likes = [entry.like[0] for entry in self.entries if entry.like]
+        figures = {entry.name: entry.like_figures() for entry in self.entries}
+        rows = [
+            [figure.name, *(f"{figures[name][figure.name]:.4f}" for name in self.names())]
+            for figure in (likes[0].figures if likes else ())
+        ]
+        return [["metric", *self.names()], *rows] if rows else []
 
     def like_text(self) -> str:
         """Return the figures of the other library as a table; empty where none was asked for."""
         likes = [entry.like[0] for entry in self.entries if entry.like]
         if not likes:
             return ""
-        rows = [["metric", *self.names()]]
-        for figure in likes[0].figures:
-            values = [entry.like_figures()[figure.name] for entry in self.entries]
-            rows.append([figure.name, *(f"{value:.4f}" for value in values)])
         notes = [f"- {note}" for note in likes[0].notes]
-        return "\n".join([f"as {likes[0].name} defines it", *aligned(rows), *notes])
+        return "\n".join([f"as {likes[0].name} defines it", *aligned(self.like_rows()), *notes])
 
-    def rows(self) -> list[list[str]]:
+    def rows(self, *, intervals: bool = False) -> list[list[str]]:
         """Return the table as text, its head first, without the columns that hold nothing."""
-        columns = [name for metric in self.metrics for name in (metric, "seed sd")]
+        columns = [n for metric in self.metrics for n in (metric, "95% interval", "seed sd")]
         rows = [["model", *columns, "seeds", "fit s"]]
         for entry in self.entries:
-            cells = [cell for metric in self.metrics for cell in _cells(entry.summary(metric))]
+            cells: list[str] = []
+            for metric in self.metrics:
+                mean, sd = _cells(entry.summary(metric))
+                found = entry.interval(metric) if intervals else None
+                between = "" if found is None else f"{found[0]:.4f} to {found[1]:.4f}"
+                cells += [mean, between, sd]
             seeds = str(len(entry.reports)) if len(entry.reports) > 1 else ""
             fit_s = "" if entry.fit_s is None else f"{entry.fit_s:.1f}"
             rows.append([entry.name, *cells, seeds, fit_s])

@@ -68,6 +68,8 @@ def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
             name: parse_metric(name).definition
             for name in dict.fromkeys((*table.metrics, *DETAIL_METRICS))
         },
+        like=next((entry.like[0] for entry in table.entries if entry.like), None),
+        like_rows=table.like_rows(),
         matrix=_matrix(table),
         n_compared=len(table.differences().differences),
         curves=curves(table),
@@ -125,21 +127,6 @@ def headline(table: ComparisonTable) -> str:
         f"{best.name} wins: its {metric} of {mean:.4f} is {d.mean:.4f}{relative} above that of"
         f" {second.name}, the next best, which is beyond chance ({evidence})."
     )
-
-
-def markdown(table: ComparisonTable) -> str:
-    """Return headline, table and paired tests; see `ComparisonTable.to_markdown`."""
-    rows = table.rows()
-    head, *body = (f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |" for row in rows)
-    lines = [headline(table), "", head, f"|---|{'---:|' * (len(rows[0]) - 1)}", *body]
-    tests = [f"- {difference}" for difference in table.differences().differences]
-    lines += ["", *tests, ""] if tests else [""]
-    users = len(table.entries[0].reports[0].users)
-    lines.append(
-        f"Mean ± standard error over {users} {table.part} users; protocol {table.split.protocol},"
-        f" data {table.split.fingerprint[:12]}."
-    )
-    return "\n".join(lines) + "\n"
 
 
 def _row(entry: Entry, metrics: Sequence[str]) -> dict[str, object]:
