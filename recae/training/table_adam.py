@@ -1,4 +1,4 @@
-"""`TableAdam`: Adam for a table whose gradient arrives by rows, late rows replayed exactly."""
+"""`TableAdam`: Adam for a table whose gradient arrives by rows, late rows replayed."""
 
 from typing import final
 
@@ -9,8 +9,7 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
-# Rows at once of a block, and of rows from here and there, which are gathered first.
-_ROWS = 512
+# Rows from here and there at once, which are gathered first.
 _CHUNK = 256
 # A first moment that small moves no weight. Left alone it decays to the smallest numbers there are
 # and stays, and arithmetic on those is slow on many processors.
@@ -23,8 +22,13 @@ class TableAdam:
 
     A row that no gradient came for still moves under Adam, by its momentum. Such updates are put
     off until the row is read (`ready`) or everything is settled (`settle`), and then done one by
-    one with the same arithmetic, so the table is bitwise what ``torch.optim.Adam(fused=True)``
-    makes of a dense gradient. Sparse Adam, which forgets them, ends elsewhere.
+    one by the kernel of ``torch.optim.Adam(fused=True)``, which a dense gradient would go through.
+    Sparse Adam, which forgets them, ends elsewhere.
+
+    Where the width is a multiple of 8, table and moments are bitwise those of the dense gradient
+    (but first moments below 1e-30, which are cleared). Otherwise some are roundings apart: the
+    kernel takes eight numbers of an array at once and rounds what is left at its end another way,
+    and rows gathered here end elsewhere than the table.
 
     Parameters
     ----------
