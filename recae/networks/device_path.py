@@ -19,7 +19,8 @@ from recae.networks.kernels.moments import ItemTable, Schedule
 STORED_BYTES = 8 << 30  # of `e`, from where on it is computed twice instead
 # Columns beside the weights in the copy of the output layer: bias and shift, in two parts each.
 _SPARE = 4
-# Items whose largest logit is the shift, and the sum of `e` above which it is too far away.
+# Items whose largest logit is the shift, and the sum of `e` above which, or below the inverse of
+# which, it is too far away. Rounded to bfloat16 it can lie above all logits, by 64 at 3e4.
 _FEW = 256
 _LIMIT = 1e9
 
@@ -72,7 +73,7 @@ class StepKernels(Protocol):
         self, sums: Tensor, largest: Tensor, columns: Tensor, flags: Tensor,
         *, width: int, limit: float, again: bool,
     ) -> Tensor:  # fmt: skip
-        """Sum of `e` of each user; at first, flag those above `limit` and move their shift."""
+        """Sum of `e` of each user; at first, move the shift of those far from 1, and flag them."""
         ...
 
     def scale(

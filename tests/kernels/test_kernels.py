@@ -250,6 +250,24 @@ def test_logits_far_above_the_shift_are_computed_again(
 
 
 @KERNELS
+@DTYPES
+def test_logits_far_below_the_shift_are_computed_again(kernels: Any, dtype: torch.dtype) -> None:
+    """A large logit that was rounded up to be the shift leaves exponentials that are all 0."""
+    parts = likelihood_parts(kernels, dtype)
+    logits = parts["columns"] @ parts["table"][:50].T
+    logits[5] += 200
+    kernels.set_shift(parts["columns"], logits, WIDTH)
+    s = run_exp(kernels, parts, again=False)
+    assert s[5] == 0
+    assert parts["flags"].nonzero().flatten().tolist() == [5]
+    s = run_exp(kernels, parts, again=True)
+    truth = np.exp(numpy(parts["columns"]) @ numpy(parts["table"]).T)[:, :ITEMS]
+    assert distance(parts["e"][:, :ITEMS], truth) < BOUND[dtype]
+    assert truth[5].max() == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(numpy(s), numpy(parts["e"]).sum(1), rtol=BOUND[torch.float32])
+
+
+@KERNELS
 def test_numbers_that_are_not_finite_stay_so(kernels: Any) -> None:
     parts = likelihood_parts(kernels, torch.float32)
     parts["columns"][3, 0] = float("nan")

@@ -137,7 +137,7 @@ class TorchKernels:
         s = sums.sum(0)
         if not again:
             above = largest.amax(0)
-            far = (s > limit) & (above < torch.inf)
+            far = ((s > limit) | (s < 1 / limit)) & above.isfinite()
             flags.copy_(far)
             shift = -columns[:, width + 2 : width + 4].to(sums.dtype).sum(1)
             _write_shift(columns, torch.where(far, shift + above, shift), width)

@@ -2,7 +2,7 @@
 
 `e` has shape ``(users, items)``. The sums of its rounded entries are kept by tiles of items and
 added afterwards in a fixed order, so a step gives the same bytes each time. A user whose logits
-rise far above the shift is flagged on the device, gets the largest logit as the shift, and is
+lie far from the shift is flagged on the device, gets the largest logit as the shift, and is
 computed again in the same launch sequence; no user flagged costs two empty launches.
 """
 
@@ -106,7 +106,7 @@ def sums_kernel(
     AGAIN: constexpr,
     CHUNK: constexpr,
 ):
-    """Sum of `e` of each user; flags users over `limit` and moves their shift, once."""
+    """Sum of `e` of each user; moves the shift of those far from 1, once, and flags them."""
     user = tl.program_id(0).to(tl.int64)
     total = tl.zeros((CHUNK,), dtype=tl.float32)
     for start in range(0, n_tiles, CHUNK):
@@ -123,7 +123,7 @@ def sums_kernel(
             )
             top = tl.maximum(top, tile)
         above = tl.max(top, axis=0)
-        far = (found > limit) & (above < float("inf"))
+        far = ((found > limit) | (found < 1 / limit)) & (tl.abs(above) < float("inf"))
         tl.store(flags + user, far.to(tl.int32))
         if far:
             at = columns + user * n_columns + width + 2
