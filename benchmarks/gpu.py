@@ -62,8 +62,9 @@ def check_steps(bench: Bench) -> dict[str, Any]:
     exact.close()
     start = network(bench, items, width=width, dtype=torch.float64, device=torch.device("cpu"))
     found: dict[str, Any] = {}
+    # Moments as tests/kernels demand of gradients: at these shapes .4 % was found on a CPU.
     for precision, gradient, loss, weight in (
-        ("float32", 1e-4, 1e-4, 5e-2), ("bfloat16", 2e-2, 3e-3, 0.3),
+        ("float32", 1e-4, 1e-4, 5e-2), ("bfloat16", 1e-2, 3e-3, 0.3),
     ):  # fmt: skip
         net = network(bench, items, width=width)
         steps = steps_of(bench, net, rows, batch, precision=precision)

@@ -67,6 +67,10 @@ def test_a_dry_run_does_every_part_and_reports_no_time(tmp_path: Path) -> None:
     errors = [value["relative_error"] for value in found["correct"].values()]
     assert len(errors) > 20
     assert max(errors) > 0
+    moments = [
+        (name.split()[0], v["bound"]) for name, v in found["correct"].items() if "moments" in name
+    ]
+    assert set(moments) == {("float32", 1e-4), ("bfloat16", 1e-2)}  # as gradients in test_kernels
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")
