@@ -19,7 +19,9 @@ import pytest
 from recae.cli.main import _run
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
+from recae.data.readers import user_labels
 from recae.data.sample import sample_directory
+from recae.errors import ConfigError
 from recae.models.ease import EASE
 from recae.serving import bundle, current_version
 from recae.serving.batch import Asked, question
@@ -66,6 +68,37 @@ def model(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         == 0
     )
     return out
+
+
+def test_a_column_of_users_is_a_segment(
+    run: Callable[..., Result], small: Path, model: Path, tmp_path: Path
+) -> None:
+    people = tmp_path / "people.csv"
+    ids = [f"{user:03d}" for user in range(120)]
+    lines = [f"{id_},{'odd' if int(id_) % 2 else 'even'},{id_}" for id_ in ids if id_ != "007"]
+    people.write_text("\n".join(["user_id,half,number", *lines]) + "\n")
+    html, per_user = tmp_path / "r.html", tmp_path / "u.parquet"
+    asked = ("evaluate", model, small, "--json", "--user-table", people, "--metrics", "recall@5")
+    code, out, err = run(*asked, "--by", "half", "--per-user", per_user, "--html", html)
+    assert code == 0, err
+    table = pq.read_table(per_user).to_pydict()
+    found = {s["label"]: s["metrics"]["recall@5"] for s in json.loads(out)["segments"]}
+    expected: dict[str, list[float]] = {}
+    for id_, value in zip(table["user_id"], table["recall@5"], strict=True):
+        label = "unknown" if id_ == "007" else ("odd" if int(id_) % 2 else "even")
+        expected.setdefault(label, []).append(value)
+    assert {label: figure["n"] for label, figure in found.items()} == {
+        label: len(values) for label, values in expected.items()
+    }
+    for label, values in expected.items():
+        assert found[label]["mean"] == pytest.approx(np.mean(values))
+    assert "By half" in html.read_text()
+    code, _, err = run(*asked, "--by", "country")
+    assert (code, "has no column 'country'; it has 'half', 'number'" in err) == (2, True), err
+    code, _, err = run("evaluate", model, small, "--by", "half")
+    assert (code, "segment 'half' is unknown" in err) == (2, True), err
+    with pytest.raises(ConfigError, match="column 'number' has 120 texts; at most 50"):
+        user_labels(people, ["number"], IdMap(ids))
 
 
 def test_graded_metrics_are_of_ratings_that_were_kept(

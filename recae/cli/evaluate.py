@@ -22,7 +22,10 @@ from recae.serving import load_bundle
 @click.argument("source", metavar="FILE")
 @click.option("--metrics", help="Names, comma-separated; those of the training when not given.")
 @click.option("--part", type=click.Choice(["test", "validation"]), default="test")
-@click.option("--by", multiple=True, help="Also by segment: history, popularity.")
+@click.option(
+    "--by", multiple=True, help="Also by segment: history, popularity, a column of --user-table."
+)
+@click.option("--user-table", help="File with a row a user: user_id, country, ...")
 @click.option(
     "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
 )
@@ -36,6 +39,7 @@ def command(
     metrics: str | None,
     part: Literal["test", "validation"],
     by: tuple[str, ...],
+    user_table: str | None,
     like: str | None,
     per_user: Path | None,
     html: Path | None,
@@ -54,10 +58,18 @@ def command(
     bundle = load_bundle(directory)  # once: a save meanwhile must not mix two versions
     table = None
     if html is None and markdown is None:
-        report, split, _ = evaluate_stored(bundle, source, metrics=names, part=part, by=by)
+        report, split, _ = evaluate_stored(
+            bundle, source, metrics=names, part=part, by=by, user_table=user_table
+        )
     else:
         table, report = stored_table(
-            bundle, source, directory=directory, metrics=names, part=part, by=by
+            bundle,
+            source,
+            directory=directory,
+            metrics=names,
+            part=part,
+            by=by,
+            user_table=user_table,
         )
         split = table.split
     if per_user is not None:

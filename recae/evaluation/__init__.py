@@ -5,6 +5,7 @@ from recae.evaluation.like import LikeReport, evaluate_like
 from recae.evaluation.names import ACCEPTED, DEFAULT_METRICS, Metric, parse_metric
 from recae.evaluation.parts import PartsCompared, compare_parts
 from recae.evaluation.report import Report, Segment, Summary, write_per_user
+from recae.evaluation.segments import SEGMENTS
 from recae.evaluation.significance import Comparison, Difference, compare_reports
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Metric",
     "PartsCompared",
     "Report",
+    "SEGMENTS",
     "Segment",
     "Summary",
     "compare_parts",

@@ -215,12 +215,12 @@ def _check(
         raise ConfigError(f"{paired[0]} needs train, the training interactions")
     if train is not None and train.shape[1] != held_out.n_items:
         raise DataError(f"train has {train.shape[1]} items; {held_out.n_items} are held out")
-    reserved = sorted({"history", "popularity"} & set(labels))
+    reserved = sorted({*segments.SEGMENTS} & set(labels))
     if reserved:
         raise ConfigError(f"labels are named {shown(reserved)}; those names are taken")
     for name in by:
-        if name not in {"history", "popularity", *labels}:
-            accepted = ["history", "popularity", *labels]
+        accepted = [*segments.SEGMENTS, *labels]
+        if name not in accepted:
             raise ConfigError(f"segment {name!r} is unknown; accepted are {shown(accepted, 20)}")
     for name, values in labels.items():
         if len(values) != len(held_out):

@@ -8,6 +8,9 @@ from recae.data.split import HeldOut
 _LENGTHS = ((0, "0"), (1, "1-4"), (5, "5-9"), (10, "10-19"), (20, "20-49"), (50, "50-99"))
 _LAST_LENGTH = (100, "100+")
 
+SEGMENTS = ("history", "popularity")
+"""What every report can be broken down by."""
+
 POPULARITY_GROUPS = ("head", "middle", "tail")
 """Items in falling popularity, cut so that each group has a third of the training interactions."""
 

@@ -14,6 +14,7 @@ from recae.data.split import Split
 from recae.errors import ConfigError, NotFittedError, RequirementError
 from recae.evaluation import (
     DEFAULT_METRICS,
+    SEGMENTS,
     Comparison,
     LikeReport,
     PartsCompared,
@@ -28,7 +29,6 @@ from recae.evaluation.like import LIBRARIES
 from recae.evaluation.names import parse_metrics
 from recae.experiment.config import RunConfig
 from recae.experiment.details import (
-    SEGMENTS,
     Details,
     detailed,
     details_of_seeds,

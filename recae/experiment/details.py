@@ -20,7 +20,6 @@ CUTOFFS = (1, 2, 5, 10, 20, 50, 100)
 CURVES = ("recall", "ndcg")
 LISTS = ("coverage@20", "gini@20", "novelty@20", "popularity-bias@20")
 DETAIL_METRICS = (*(f"{family}@{k}" for family in CURVES for k in CUTOFFS), *LISTS)
-SEGMENTS = ("history", "popularity")
 
 _LIST_LENGTH = 10
 _QUANTILES = (0.2, 0.5, 0.8)

@@ -5,9 +5,10 @@ from typing import final
 
 from markupsafe import Markup
 
+from recae.evaluation import SEGMENTS
 from recae.evaluation.report import Summary
 from recae.experiment.compare import ComparisonTable
-from recae.experiment.details import CURVES, CUTOFFS, SEGMENTS, main_metric
+from recae.experiment.details import CURVES, CUTOFFS, main_metric
 from recae.experiment.figures import dots, lines
 
 _SEGMENT_TITLES = {
@@ -68,22 +69,24 @@ def segment_figures(table: ComparisonTable) -> list[Picture]:
     """Figures of the main metric by groups of users and of items."""
     metric = main_metric(table.metrics)
     out = []
-    for by in SEGMENTS:
+    groups = dict.fromkeys([*SEGMENTS, *(s[0] for s in table.entries[0].details.segments)])
+    for by in groups:
         found = {
             entry.name: {label: s for b, label, s in entry.details.segments if b == by}
             for entry in table.entries
         }
         first = found[table.names()[0]]
+        title = _SEGMENT_TITLES.get(by, f"By {by}")
         labels = [label for label, summary in first.items() if summary.n]
         rows = tuple((name, tuple(of.get(label) for label in labels)) for name, of in found.items())
         svg = dots(
             [f"{label}\n{first[label].n} users" for label in labels],
             rows,
             y=metric,
-            alt=f"{metric} of each model, {_SEGMENT_TITLES[by].lower()}; numbers below",
+            alt=f"{metric} of each model, {title.lower()}; numbers below",
         )
         columns = tuple(f"{label} ({first[label].n} users)" for label in labels)
-        out.append(Picture(_SEGMENT_TITLES[by], svg, columns, rows))
+        out.append(Picture(title, svg, columns, rows))
     return out
 
 

@@ -13,11 +13,12 @@ from recae.arguments import refuse_other
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.protocols import split as split_data
-from recae.data.readers import read_interactions
+from recae.data.readers import read_interactions, user_labels
 from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError, DataError
 from recae.evaluation import (
     DEFAULT_METRICS,
+    SEGMENTS,
     LikeReport,
     Report,
     evaluate,
@@ -190,6 +191,7 @@ def evaluate_stored(
     metrics: Sequence[str] | None = None,
     part: str = "test",
     by: Sequence[str] = (),
+    user_table: str | Path | None = None,
 ) -> tuple[Report, Split, Interactions]:
     """Judge a stored model on the held-out users of the split it was trained with.
 
@@ -207,7 +209,9 @@ def evaluate_stored(
     part
         ``"test"`` or ``"validation"``.
     by
-        Segments to add, as for `recae.evaluate`.
+        Segments to add, as for `recae.evaluate`, or columns of `user_table`.
+    user_table
+        A file with a row a user and columns that say something of them.
 
     Returns
     -------
@@ -242,6 +246,7 @@ def evaluate_stored(
         raise ConfigError(f"protocol {split.protocol!r} has no {part} part to evaluate on")
     if split.train.items != bundle.items:
         raise DataError("the split made again has other items than the model: a newer protocol?")
+    columns = [name for name in dict.fromkeys(by) if name not in SEGMENTS]
     report = evaluate(
         bundle.model,
         held_out,
@@ -249,6 +254,7 @@ def evaluate_stored(
         popularity=train_counts(split.train),
         train=split.train.matrix,
         by=by,
+        labels=None if user_table is None else user_labels(user_table, columns, held_out.users),
     )
     return report, split, data
 

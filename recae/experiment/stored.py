@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recae.data.interactions import Interactions
-from recae.evaluation import DEFAULT_METRICS, Report
+from recae.evaluation import DEFAULT_METRICS, SEGMENTS, Report
 from recae.experiment.compare import ComparisonTable, Entry
-from recae.experiment.details import SEGMENTS, detailed, with_detail
+from recae.experiment.details import detailed, with_detail
 from recae.experiment.run import data_summary, evaluate_stored
 from recae.models.options import config_json
 from recae.serving import Bundle
@@ -24,6 +24,7 @@ def stored_table(
     metrics: Sequence[str] | None = None,
     part: Literal["test", "validation"] = "test",
     by: Sequence[str] = (),
+    user_table: str | Path | None = None,
 ) -> tuple[ComparisonTable, Report]:
     """Judge a stored model as `evaluate_stored` does, in the detail of a report.
 
@@ -37,6 +38,8 @@ def stored_table(
         Those of the training when not given.
     by
         Segments of the second result.
+    user_table
+        As for `evaluate_stored`.
 
     Returns
     -------
@@ -52,7 +55,12 @@ def stored_table(
     run: Mapping[str, Any] = bundle.provenance.get("run", {})
     asked = tuple(dict.fromkeys(metrics or run.get("metrics") or DEFAULT_METRICS))
     full, split, data = evaluate_stored(
-        bundle, source, metrics=with_detail(asked), part=part, by=(*by, *SEGMENTS)
+        bundle,
+        source,
+        metrics=with_detail(asked),
+        part=part,
+        by=(*by, *SEGMENTS),
+        user_table=user_table,
     )
     held_out = getattr(split, part)
     report, details = detailed(

@@ -23,7 +23,7 @@ from recae.data.readers.columnar import (
     table_of,
 )
 from recae.data.readers.columns import Columns, by_name
-from recae.data.readers.item_table import with_items
+from recae.data.readers.id_table import with_items
 from recae.data.readers.layout import open_layout
 from recae.data.readers.options import ReadOptions
 from recae.data.readers.sources import Part, list_parts, open_part

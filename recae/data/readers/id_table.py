@@ -1,13 +1,15 @@
-"""Items files: titles and other columns of items, in the order of the items' indices."""
+"""Files about items or users: titles, countries and other columns, a row an id."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.data.readers.batch import as_ids
 from recae.data.readers.blocks import Blocks
@@ -17,9 +19,12 @@ from recae.data.readers.exact import read_exactly, split_line
 from recae.data.readers.layout import choose_separator, header_names
 from recae.data.readers.options import ReadOptions
 from recae.data.readers.sources import Part, list_parts, open_part
-from recae.errors import DataError
+from recae.errors import ConfigError, DataError, shown
 
-MAX_ITEMS_BYTES = 1 << 30  # items are held as texts
+Role = Literal["item", "user"]
+
+MAX_TABLE_BYTES = 1 << 30  # it is held as texts
+MAX_LABELS = 50
 
 
 def with_items(data: Interactions, path: str | Path, options: ReadOptions) -> Interactions:
@@ -34,16 +39,8 @@ def with_items(data: Interactions, path: str | Path, options: ReadOptions) -> In
         If the file is missing, damaged, not in ``items_encoding``, or has no column of item ids.
     """
     name = Path(path).name
-    parts = list_parts(path)
-    if len(parts) > 1:
-        raise DataError(f"{name} is a folder; accepted for items: one file")
     said: list[str] = []
-    with open_part(parts[0]) as part:
-        if part.kind == "parquet":
-            table = open_parquet(part.stream, part.name).read(use_threads=False)
-        else:
-            table = _text_table(part, options, said)
-    table = _with_known_names(table, options, where=name)
+    table = _table(path, "item", options, said)
     ids = table["item_id"]
     row_of = pc.index_in(data.items.to_arrow(), ids)
     known = len(row_of) - row_of.null_count
@@ -57,45 +54,92 @@ def with_items(data: Interactions, path: str | Path, options: ReadOptions) -> In
     return replace(data, item_table=aligned, report=report)
 
 
-def _with_known_names(table: Any, options: ReadOptions, *, where: str) -> Any:
-    """Table whose first column is ``item_id``, as text, and whose title column is ``title``."""
+def user_labels(path: str | Path, names: Sequence[str], users: IdMap) -> dict[str, list[str]]:
+    """Text of each of `users` in each column of `names`; ``"unknown"`` where the file has none.
+
+    Of users listed twice the first row counts.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, not UTF-8, or has no column of user ids.
+    ConfigError
+        If it has no column of such a name, or one has more than `MAX_LABELS` texts: groups that
+        small tell nothing.
+    """
+    table = _table(path, "user", ReadOptions(), [])
+    columns = table.column_names[1:]
+    row_of = pc.index_in(users.to_arrow(), table["user_id"])
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name not in columns:
+            raise ConfigError(
+                f"{Path(path).name} has no column {name!r}; it has {shown(columns, 12)}"
+            )
+        texts = table[name].take(row_of).cast(pa.string()).to_pylist()
+        found[name] = [text or "unknown" for text in texts]
+        if (n := len(set(found[name]))) > MAX_LABELS:
+            raise ConfigError(f"column {name!r} has {n} texts; at most {MAX_LABELS} are accepted")
+    return found
+
+
+def _table(path: str | Path, role: Role, options: ReadOptions, said: list[str]) -> Any:
+    """All of the file; what is worth telling about it goes to `said`."""
+    name = Path(path).name
+    parts = list_parts(path)
+    if len(parts) > 1:
+        raise DataError(f"{name} is a folder; accepted for {role}s: one file")
+    with open_part(parts[0]) as part:
+        if part.kind == "parquet":
+            table = open_parquet(part.stream, part.name).read(use_threads=False)
+        else:
+            table = _text_table(part, role, options, said)
+    return _with_known_names(table, role, options, where=name)
+
+
+def _with_known_names(table: Any, role: Role, options: ReadOptions, *, where: str) -> Any:
+    """Table whose first column is ``item_id``, as text, and whose title column is ``title``.
+
+    That of users has ``user_id``.
+    """
     names = list(table.column_names)
-    place = _item_place(names, options, where=where)
+    place = _id_place(names, role, options, where=where)
     folded = [name.casefold() for name in names]
     title = next((folded.index(alias) for alias in ALIASES["title"] if alias in folded), None)
-    if title is not None:
+    if title is not None and role == "item":
         names[title] = "title"
-    names[place] = "item_id"
+    names[place] = f"{role}_id"
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"{where}: column {twice[0]!r} occurs more than once")
-    ids = as_ids(table.column(place).combine_chunks(), "item").dictionary_decode()
+    ids = as_ids(table.column(place).combine_chunks(), role).dictionary_decode()
     order = [place, *(i for i in range(len(names)) if i != place)]
-    named = table.rename_columns(names).set_column(place, "item_id", ids.cast(pa.large_string()))
+    named = table.rename_columns(names).set_column(place, f"{role}_id", ids.cast(pa.large_string()))
     return named.select(order)
 
 
-def _item_place(names: list[str], options: ReadOptions, *, where: str) -> int:
-    given = options.item_col if options.item_col in names else None
-    place = find_column(names, "item", given, needed=True, where=where)
+def _id_place(names: list[str], role: Role, options: ReadOptions, *, where: str) -> int:
+    asked = options.item_col if role == "item" else options.user_col
+    given = asked if asked in names else None
+    place = find_column(names, role, given, needed=True, where=where)
     assert place is not None
     return place
 
 
-def _text_table(part: Part, options: ReadOptions, said: list[str]) -> Any:
-    """All columns of a text file of items, as texts; rows that are malformed are told in `said`."""
-    blocks = Blocks(io.BytesIO(_utf8(part, options.items_encoding)), part.name)
+def _text_table(part: Part, role: Role, options: ReadOptions, said: list[str]) -> Any:
+    """All columns of a text file, as texts; rows that are malformed are told in `said`."""
+    blocks = Blocks(io.BytesIO(_utf8(part, role, options.items_encoding)), part.name)
     head = blocks.head(20)
     if not head:
         raise DataError(f"{part.name} has no rows")
-    sep, names = _layout(head, options, where=part.name)
+    sep, names = _layout(head, role, options, where=part.name)
     if options.header:
         blocks.skip_line()
     chunks: list[list[list[bytes]]] = []
     rejected: list[tuple[int, str]] = []
     while (block := blocks.next(sep)) is not None:
         every = range(len(names))
-        place = _item_place(names, options, where=part.name)
+        place = _id_place(names, role, options, where=part.name)
         rows = read_exactly(
             block.text, 0, block.stop, sep=sep, n_fields=len(names), used=every,
             multiline=[i for i in every if i != place],
@@ -119,23 +163,28 @@ def _text_table(part: Part, options: ReadOptions, said: list[str]) -> Any:
     return pa.table(columns, names=names)
 
 
-def _utf8(part: Part, encoding: str) -> bytes:
-    data = part.stream.read(MAX_ITEMS_BYTES + 1)
-    if len(data) > MAX_ITEMS_BYTES:
-        raise DataError(f"{part.name} is larger than {MAX_ITEMS_BYTES >> 30} GiB")
+def _utf8(part: Part, role: Role, encoding: str) -> bytes:
+    if role == "user":
+        encoding = "utf-8"
+    data = part.stream.read(MAX_TABLE_BYTES + 1)
+    if len(data) > MAX_TABLE_BYTES:
+        raise DataError(f"{part.name} is larger than {MAX_TABLE_BYTES >> 30} GiB")
     try:
         return data.decode(encoding).encode()
     except UnicodeError as error:
         at = getattr(error, "start", 0)
         line = data.count(b"\n", 0, at) + 1
         byte = at - data.rfind(b"\n", 0, at)
+        do = "name its encoding with items_encoding (--items-encoding), such as latin-1"
         raise DataError(
-            f"{part.name}: line {line}, byte {byte} is not {encoding}; name its encoding with"
-            " items_encoding (--items-encoding), such as latin-1"
+            f"{part.name}: line {line}, byte {byte} is not {encoding};"
+            f" {do if role == 'item' else 'nothing else is read'}"
         ) from error
 
 
-def _layout(head: list[bytes], options: ReadOptions, *, where: str) -> tuple[bytes, list[str]]:
+def _layout(
+    head: list[bytes], role: Role, options: ReadOptions, *, where: str
+) -> tuple[bytes, list[str]]:
     """Separator and column names; without a header: ``item_id``, ``title``, ``column_3``, ..."""
 
     def attempt(sep: str) -> tuple[bytes, list[str]]:
@@ -145,7 +194,7 @@ def _layout(head: list[bytes], options: ReadOptions, *, where: str) -> tuple[byt
             if widths != {len(names)} or len(names) < 2:
                 raise DataError(f"{where}: separator {sep!r} cuts the first lines unevenly")
             names = ["item_id", "title", *(f"column_{i}" for i in range(3, len(names) + 1))]
-        _item_place(names, options, where=where)
+        _id_place(names, role, options, where=where)
         return sep.encode(), names
 
     if options.sep is not None:
