@@ -9,6 +9,7 @@ rank are the same on any number of threads.
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier, Lock, Thread
 from typing import TypeVar
 
 import torch
@@ -17,12 +18,13 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _MOST = 4  # batches at once: each holds the scores of its users
+_STARTING = Lock()  # held while what new threads get is another number
 _WIDEST = 500_000  # items; where there are more, chunks at once wait for memory, not for products
 
 
 def batches_at_once(n_items: int) -> int:
     """How many batches of scores of `n_items` share the threads that torch has here."""
-    return min(_MOST, torch.get_num_threads()) if n_items <= _WIDEST else 1
+    return min(_MOST, _threads()) if n_items <= _WIDEST else 1
 
 
 def side_by_side(
@@ -40,14 +42,25 @@ def side_by_side(
         Threads; they share those that torch has here. With 1 the caller's own does it all.
     ahead
         Results that may be done before the caller asks for them.
+
+    Notes
+    -----
+    The caller's number of threads stays as it is, and so does the one that new threads get, while
+    results are made too: calls may overlap, fail or be left half way. But torch sets both numbers
+    at once. So while a call starts its workers, less than a millisecond each, a thread of others
+    that uses torch for the first time gets a worker's share, and of ``torch.set_num_threads`` in
+    another thread only that thread's own number may last.
     """
-    threads = torch.get_num_threads()
     if at_once == 1 or len(jobs) < 2:
         yield from map(work, jobs)
         return
-    pool = ThreadPoolExecutor(at_once, "recae-rank", torch.set_num_threads, (threads // at_once,))
+    workers = min(at_once, len(jobs))
+    pool = ThreadPoolExecutor(workers, "recae-rank", _take, (max(1, _threads() // at_once),))
+    all_started = Barrier(workers)
     waiting: deque[Future[R]] = deque()
     try:
+        for started in [pool.submit(all_started.wait) for _ in range(workers)]:
+            started.result()
         for job in jobs:
             waiting.append(pool.submit(work, job))
             if len(waiting) == at_once + ahead:
@@ -55,5 +68,21 @@ def side_by_side(
         while waiting:
             yield waiting.popleft().result()
     finally:
+        all_started.abort()  # where one of them could not start, the others wait
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # a new thread starts with what was set last, anywhere
+
+
+def _threads() -> int:
+    """Threads that torch has here."""
+    with _STARTING:  # a new thread that asked in the middle would get the share of a worker
+        return torch.get_num_threads()
+
+
+def _take(share: int) -> None:
+    """Give this thread, a new one, `share` threads, and those after it what it got."""
+    with _STARTING:
+        usual = torch.get_num_threads()
+        torch.set_num_threads(share)
+        other = Thread(target=torch.set_num_threads, args=(usual,))  # here it would undo the share
+        other.start()
+        other.join()
