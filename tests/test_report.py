@@ -277,7 +277,8 @@ def test_several_seeds_tell_their_spread(split: Split) -> None:
     assert rows["ease"][6] == ""
     lines = [line.split() for line in str(table).splitlines()]
     assert [" ".join(row).split() for row in table.rows()] == lines
-    assert f"| {' | '.join(['mult-vae', *rows['mult-vae']])} |" in table.to_markdown()
+    apart = {row[0]: row for row in table.rows(intervals=True)}
+    assert f"| {' | '.join(apart['mult-vae'])} |" in table.to_markdown()
 
 
 def test_a_figure_of_several_seeds_has_one_value_on_the_page(split: Split) -> None:
@@ -364,6 +365,7 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
 
     compared = tmp_path / "compared.html"
     written = tmp_path / "compared.md"
+    monkeypatch.setattr("sys.argv", ["recae", "compare", "my plays.csv"])
     models = ["--models", "popular,ease", "--html", str(compared), "--like", "recbole"]
     models += ["--markdown", str(written)]
     assert _run(["compare", str(source), *models, *common], debug=False) == 0
@@ -376,7 +378,7 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     for told in (compared.read_text(), written.read_text()):
         assert "itemcoverage@5" in told
         assert "RecBole" in told
-    assert "Command: `recae " in written.read_text()
+    assert "Command: `recae compare 'my plays.csv'`" in written.read_text()
 
     model, stored = tmp_path / "vae", tmp_path / "stored.html"
     titles = tmp_path / "items.csv"
