@@ -61,6 +61,14 @@ def page(results: Path) -> str:
         path = results / f"{stem}.json"
         if path.exists():
             parts += ["", *section(json.loads(path.read_text()))]
+    if not (results / "gpu.json").exists():
+        parts += [
+            "",
+            "## On a GPU",
+            "",
+            "No figure exists yet. `python benchmarks/gpu.py` checks the kernels and measures them"
+            " where there is a CUDA device.",
+        ]
     return "\n".join(parts) + "\n"
 
 
