@@ -132,22 +132,29 @@ def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> People
             f" {shown(unknown)}",
             err=True,
         )
-    there = data.take_items(data.items.indices_of(bundle.items.ids_at(known)))
-    asking = np.diff(there.matrix.indptr) > 0
-    left_out = data.users.ids_at(np.flatnonzero(~asking))
+    place = np.full(data.n_items, -1, dtype=np.int64)
+    place[data.items.indices_of(bundle.items.ids_at(known))] = known
+    matrix, users = data.matrix, data.users
+    del data  # millions of people are held as few times as can be, here and below
+    columns = place[matrix.indices]
+    values = np.where(columns < 0, np.float32(0), matrix.data)
+    mapped = csr_array(
+        (values, columns, matrix.indptr.copy()), shape=(len(users), len(bundle.items))
+    )
+    del matrix, columns, values
+    mapped.eliminate_zeros()  # what is of no known item
+    mapped.sort_indices()
+    asking = np.diff(mapped.indptr) > 0
+    left_out = users.ids_at(np.flatnonzero(~asking))
     if left_out:
         click.echo(
             f"warning: {len(left_out)} people of {source} have no item that the model knows and"
             f" get nothing: {shown(left_out)}",
             err=True,
         )
-    left_out += below
-    there = there.take_users(np.flatnonzero(asking))
-    rows, columns = there.matrix.tocoo().coords
-    mapped = csr_array(
-        (there.matrix.data, (rows, known[columns])), shape=(there.n_users, len(bundle.items))
-    )
-    return People(Histories(mapped), there.users, tuple(left_out))
+        mapped = mapped[asking]
+        users = users.take(np.flatnonzero(asking))
+    return People(Histories(mapped), users, (*left_out, *below))
 
 
 def _below_minimum(source: str, config: RunConfig, data: Interactions) -> list[str]:

@@ -143,7 +143,7 @@ def question(
         # Its length first, or items would count as the next array's; -1 differs from no items.
         digest.update(np.int64(-1 if array is None else len(array)).tobytes())
         if array is not None:
-            digest.update(array.astype(np.int64).tobytes())
+            digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
     return {
         "model": asked.version,
         "k": asked.k,

@@ -96,7 +96,8 @@ def choose_separator(
         try:
             results.append((_width(line, sep), sep, attempt(sep)))
         except DataError as error:
-            errors.append(error)
+            # Not with its frames, which hold this list, and all that the callers hold.
+            errors.append(error.with_traceback(None))
     if not results:
         raise errors[0]
     widest = [r for r in results if r[0] == results[0][0]]
