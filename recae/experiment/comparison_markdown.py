@@ -46,5 +46,6 @@ def _like(table: ComparisonTable) -> list[Iterable[str]]:
     if not rows:
         return []
     like = next(entry.like[0] for entry in table.entries if entry.like)
-    said = [f"- {f.name}: {f.definition}" for f in like.figures]
-    return [[f"As {like.name} defines it:"], _table(rows), said + [f"- {n}" for n in like.notes]]
+    told = ["what it is", *(figure.definition for figure in like.figures)]
+    wider = [[*row, text] for row, text in zip(rows, told, strict=True)]
+    return [[f"As {like.name} defines it:"], _table(wider), [f"- {note}" for note in like.notes]]
