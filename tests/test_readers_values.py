@@ -77,6 +77,26 @@ def test_ratings_are_kept_where_that_is_asked_for(kind: str, tmp_path: Path) -> 
     assert read_interactions(source).matrix.data.tolist() == [1.0] * 4
 
 
+def test_kept_ratings_stay_with_their_pairs_when_users_and_items_are_dropped(
+    tmp_path: Path,
+) -> None:
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame(
+        {
+            "user": [f"u{n}" for n in draw.integers(0, 40, 400)],
+            "item": [f"i{n}" for n in draw.integers(0, 60, 400) ** 2 // 60],
+            "rating": draw.integers(1, 11, 400) / 2,
+        }
+    )
+    data = read_text(tmp_path, table.to_csv(index=False), keep_ratings=True, min_item=4, min_user=8)
+    assert data.n_users < 40
+    assert data.n_items < table["item"].nunique()
+    last = table.groupby(["user", "item"])["rating"].last()
+    rows, columns = (where.tolist() for where in data.matrix.tocoo().coords)
+    pairs = list(zip(data.users.ids_at(rows), data.items.ids_at(columns), strict=True))
+    assert data.matrix.data.tolist() == last[pairs].tolist()
+
+
 @pytest.mark.parametrize("rating", ["0", "-1", "1e39", "1e-60"])
 def test_a_rating_that_no_matrix_holds_cannot_be_kept(rating: str, tmp_path: Path) -> None:
     text = f"user,item,rating\nu,a,4\nv,b,{rating}\n"

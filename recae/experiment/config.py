@@ -125,7 +125,8 @@ def _checked(values: dict[str, Any]) -> RunConfig:
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
     if not isinstance(metrics, list | tuple) or not all(isinstance(m, str) for m in metrics):
         raise ConfigError(f"metrics is {metrics!r}; a list of names is expected")
-    refuse_ungraded(metrics, values.get("read", {}))
+    stopping = [of["validation_metric"] for of in models.values() if "validation_metric" in of]
+    refuse_ungraded([*metrics, *stopping], values.get("read", {}))
     return RunConfig(
         model=model,
         protocol=protocol,
