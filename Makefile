@@ -16,7 +16,7 @@ help:
 	@echo "make report      a report of the sample, and pictures of it where there is Chromium"
 	@echo "make table-gowalla, table-ml1m, table-infinite-ae"
 	@echo "                 the rows of docs/results.md that are missing (hours); needs RECAE_DATASETS"
-	@echo "make bench-peers recae beside RecBole, Cornac and implicit (3 GB of environments in PEERS, 25 minutes)"
+	@echo "make bench-peers recae beside RecBole, Cornac and implicit (3 GB of environments in PEERS, 40 minutes)"
 	@echo "make clean       remove what these commands made"
 
 install: $(VENV)/.installed

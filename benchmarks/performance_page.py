@@ -88,15 +88,16 @@ def _machine(about: dict[str, Any]) -> str:
 def _peers(found: dict[str, Any]) -> list[str]:
     data, versions = found["data"], found["versions"]
     peers = ", ".join(f"{n} {versions[n][n]}" for n in ("recbole", "cornac", "implicit"))
-    load = found["load_average"]
+    load, windows = found["load_average"], found["size"]["repeats"]
     lines = [
         "## Beside other libraries",
         "",
         "`make bench-peers` builds an environment for each peer and runs all of them on the same"
         f" made-up matrix ({data['n_users']:,} users, {data['n_items']:,} items,"
         f" {data['n_train']:,} interactions), the same widths (600, 200) and batch. The processes"
-        " take turns, a window of steps each; figures are medians over the windows. What each"
-        " of them does exactly stands in its file in `benchmarks/peers`.",
+        f" take turns, a window of steps each; figures are medians over {windows} windows, and what"
+        " the machine can do is measured in each turn, too. What each of them does exactly stands"
+        " in its file in `benchmarks/peers`.",
         "",
         f"{_machine(found['machine'])} Peers: {peers}. {found['created']},"
         f" {found['minutes']:.0f} minutes, load average {load['before'][0]:.1f} before and"
@@ -108,7 +109,15 @@ def _peers(found: dict[str, Any]) -> list[str]:
     lines += _table(
         ["what", "figure", "bound", "met", "aim", "met"],
         [_goal(key, about, found["ratios"]) for key, about in found["goals"].items()]
-        + [[what, _ranged(found["ratios"][key]), *4 * [""]] for key, what in BESIDES.items()],
+        + [[what, _ranged(found["ratios"][key]), *4 * [""]] for key, what in BESIDES.items()]
+        + [
+            [
+                f"step over its floor with the best rates of the run, bf16, batch {batch[1:]}",
+                f"{over:.2f}",
+                *4 * [""],
+            ]
+            for batch, over in found["over_floor_of_best_rates"].items()
+        ],
     )
     lines += [
         "",
@@ -177,8 +186,9 @@ def _roofline(found: dict[str, Any]) -> list[str]:
     lines = [
         "### Against the machine",
         "",
-        "What a step has to do, counted, over the best rate that the same run measured for that"
-        " alone, against the step as measured (fast path).",
+        "What a step has to do, counted, over the rate of that alone, against the step as measured"
+        " (fast path). A rate is the best of seven in a turn, then the median of the turns of"
+        " training, as the step is.",
         "",
     ]
     rows = []
@@ -232,7 +242,7 @@ def _rates(by_batch: dict[str, dict[str, Any]]) -> list[str]:
             ]
             for name in layouts
         ]
-    return _table(["rate", *(f"sizes of batch {batch[1:]}" for batch in by_batch)], rows)
+    return _table(["rate", *(f"turns of batch {batch[1:]}" for batch in by_batch)], rows)
 
 
 def _big(value: float) -> str:

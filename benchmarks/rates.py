@@ -9,6 +9,7 @@ not averages. `floor` counts a step's work and divides it by them.
 import argparse
 import json
 import platform
+import statistics
 import time
 from collections.abc import Callable
 
@@ -95,10 +96,19 @@ def rates(batch: int, width: int = 600) -> dict[str, float | dict[str, float]]:
 
 def best(measured: list[dict]) -> dict:
     """Best of each rate over several measurements: on a shared machine rates move."""
+    return _each(max, measured)
+
+
+def middle(measured: list[dict]) -> dict:
+    """Median of each rate over several measurements, for what is a median over the same time."""
+    return _each(statistics.median, measured)
+
+
+def _each(pick: Callable[[list[float]], float], measured: list[dict]) -> dict:
     return {
-        name: best([m[name] for m in measured])
+        name: _each(pick, [m[name] for m in measured])
         if isinstance(value, dict)
-        else max(m[name] for m in measured)
+        else pick([m[name] for m in measured])
         for name, value in measured[0].items()
     }
 

@@ -7,8 +7,9 @@ Every contender is a process that loads once; the processes are asked in turn, a
 each, so that only one works at a time and all see the same machine. What each of them does stands
 in its file in `benchmarks/peers`. Widths are items - 600 - 200 - 600 - items everywhere, the data
 is a made-up matrix of the shape of ML-20M. Figures are medians over the windows, ratios are ratios
-of medians; ceilings are the best of measurements before, between and after. `--quick` is small, for
-trying whether all contenders run: its figures mean nothing.
+of medians. What the machine can do is measured once in each turn of training, and its median counts
+too: the best moment of a run says nothing about the typical window of another. `--quick` is small,
+for trying whether all contenders run: its figures mean nothing.
 
 Writes `benchmarks/results/train_peers.json`: the figures of `peers/goals.py` at the top, then
 whether they are what they should be, and all they were made from.
@@ -29,7 +30,7 @@ import torch
 from peers.crew import Contender, Worker, crew, in_turns, ratio, say, summary
 from peers.data import Written, write_data
 from peers.goals import GOALS, judged
-from rates import best, floor, floor_seconds, machine
+from rates import best, floor, floor_seconds, machine, middle
 
 from recae.data.synthetic_matrix import ML_20M, MatrixShape
 
@@ -59,6 +60,8 @@ class Size:
         Who get lists.
     rows
         Of the file that is read.
+    readings
+        Of that file, by each.
     """
 
     shape: MatrixShape
@@ -67,9 +70,10 @@ class Size:
     people: int
     asked: int
     rows: int
+    readings: int
 
 
-FULL = Size(ML_20M, {500: 12, 2048: 4}, 5, 10_000, 20_000, 20_000_000)
+FULL = Size(ML_20M, {500: 12, 2048: 4}, 11, 10_000, 20_000, 20_000_000, 5)
 QUICK = Size(
     MatrixShape(n_users=5_000, n_items=3_000, n_interactions=250_000),
     {500: 2, 2048: 1},
@@ -77,6 +81,7 @@ QUICK = Size(
     1_000,
     2_000,
     200_000,
+    2,
 )
 
 
@@ -98,22 +103,17 @@ class Run:
         python = Path(sys.executable)
         return Contender(python, "with_recae.py", (kind, str(self.folder), *arguments), {})
 
-    def ceilings(self) -> None:
-        """Measure what the machine can do, once more."""
-        batches = [str(batch) for batch in self.size.steps]
-        text = self._output(sys.executable, HERE / "rates.py", "--batches", *batches)
-        for batch, measured in json.loads(text).items():
-            self.rates.setdefault(batch, []).append(measured)
-        say("rates are measured")
-
     def train(self, recbole: Worker, batch: int, others: dict[str, Contender]) -> None:
-        """Windows of training of `recbole` and the `others`."""
-        with crew(others, self.folder) as workers:
+        """Windows of training of `recbole` and the `others`, and rates of the machine between."""
+        rates = Contender(Path(sys.executable), "with_rates.py", (), {})
+        with crew({"rates": rates}, self.folder) as about, crew(others, self.folder) as workers:
             everybody = {**workers, "recbole": recbole}
             in_turns(everybody, 1, do="train", batch=batch, steps=2)  # warm
+            measured = self.rates.setdefault(f"b{batch}", [])
             answers = in_turns(
                 everybody,
                 self.size.repeats,
+                before_each=lambda: measured.append(about["rates"].ask(batch=batch)["rates"]),
                 do="train",
                 batch=batch,
                 steps=self.size.steps[batch],
@@ -175,9 +175,8 @@ def everything(run: Run) -> dict[str, object]:
     load_before = os.getloadavg()
     say("writing the data")
     written: Written = write_data(run.folder, size.shape, size.people)
-    reading = read.compare(size.rows, size.repeats)
+    reading = read.compare(size.rows, size.readings)
     extra = run.extra_memory()
-    run.ceilings()
     with crew({"recbole": run.peer("recbole")}, run.folder) as first:
         recbole = first["recbole"]
         ours = {
@@ -186,31 +185,28 @@ def everything(run: Run) -> dict[str, object]:
             for name, precision in (("bf16", "bfloat16"), ("fp32", "float32"))
         }
         run.train(recbole, 500, {**ours, "cornac": run.peer("cornac", "500")})
-        run.ceilings()
         ours = {
             f"recae_{path}_bf16": run.ours("train", path, "bfloat16", "2048")
             for path in ("fast", "gathered", "plain", "textbook")
         }
         run.train(recbole, 2048, ours)
-        run.ceilings()
         with crew({"recae": run.ours("model")}, run.folder) as second:
             figures = run.evaluate(recbole, second["recae"])
             recbole.close()
             run.recommend(second["recae"])
-    ceilings = {batch: best(measured) for batch, measured in run.rates.items()}
+    ceilings = {batch: middle(measured) for batch, measured in run.rates.items()}
     ratios = _ratios(run.found)
     floors = {
-        batch: {
+        f"b{batch}": {
             name: floor(ceilings[f"b{batch}"], name, batch, size.shape.n_items)
             for name in ("bf16", "fp32")
         }
         for batch in size.steps
     }
-    over = {
-        f"over_floor_b{batch}": batch
-        / run.found[f"train_b{batch}"]["recae_fast_bf16"]["users_s"]
-        / floor_seconds(floors[batch]["bf16"])
-        for batch in size.steps
+    over = {f"over_floor_{b}": _over_floor(run, b, floors[b]["bf16"]) for b in floors}
+    over_best = {
+        b: _over_floor(run, b, floor(best(run.rates[b]), "bf16", int(b[1:]), size.shape.n_items))
+        for b in floors
     }
     values = (
         {key: float(str(ratios[key]["ratio"])) for key in GOALS if key in ratios}
@@ -230,8 +226,10 @@ def everything(run: Run) -> dict[str, object]:
         "size": asdict(size),
         "ratios": ratios,
         "same_weights_figures": figures,
-        "floor": {f"b{batch}": terms for batch, terms in floors.items()},
+        "floor": floors,
+        "over_floor_of_best_rates": over_best,
         "rates": ceilings,
+        "rates_each_turn": run.rates,
         "extra_bytes": extra,
         "reading": reading,
         "found": run.found,
@@ -239,6 +237,12 @@ def everything(run: Run) -> dict[str, object]:
         "minutes": (time.perf_counter() - started) / 60,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _over_floor(run: Run, batch: str, terms: dict[str, dict[str, float]]) -> float:
+    """Seconds of a step of the fast path in bf16 over those counted."""
+    users_s = float(str(run.found[f"train_{batch}"]["recae_fast_bf16"]["users_s"]))
+    return int(batch[1:]) / users_s / floor_seconds(terms)
 
 
 def _ratios(found: dict[str, dict[str, dict]]) -> dict[str, dict]:

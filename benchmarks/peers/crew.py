@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +99,20 @@ def crew(contenders: Mapping[str, Contender], folder: Path) -> Iterator[dict[str
 
 
 def in_turns(
-    workers: Mapping[str, Worker], repeats: int, **order: object
+    workers: Mapping[str, Worker],
+    repeats: int,
+    *,
+    before_each: Callable[[], object] = lambda: None,
+    **order: object,
 ) -> dict[str, list[Answer]]:
-    """Answers of all workers to the same order, asked `repeats` times, in a turning sequence."""
+    """Answers of all workers to the same order, asked `repeats` times, in a turning sequence.
+
+    `before_each` is called before each turn.
+    """
     names = list(workers)
     found: dict[str, list[Answer]] = {name: [] for name in names}
     for turn in range(repeats):
+        before_each()
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             found[name].append(workers[name].ask(**order))
