@@ -324,6 +324,28 @@ def _score(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _lists(found: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            f"{int(rows):,} rows, {way}",
+            f"{about['people']:,}",
+            f"{about['seconds'][way]:.1f}",
+            f"{about['peak_gb'][way]:.2f}",
+        ]
+        for rows, about in found["sizes"].items()
+        for way in about["seconds"]
+    ]
+    return [
+        "## Lists for the people of a file",
+        "",
+        f"`{found['command']}`: `recae recommend --interactions FILE`, which holds the people of"
+        " the file, and with `--grouped`, which ranks them while they are read; the whole process,"
+        f" and the same lists. {_machine(found['machine'])}",
+        "",
+        *_table(["", "people", "seconds", "peak GB"], rows),
+    ]
+
+
 def _memory(found: dict[str, Any]) -> list[str]:
     rows = [
         [
@@ -386,6 +408,7 @@ SECTIONS = {
     "train_step": _steps,
     "score": _score,
     "read": _alone,
+    "recommend_file": _lists,
     "memory": _memory,
     "parity": _parity,
 }

@@ -112,7 +112,7 @@ def measure(setting: str, data: Path, people: int, repeats: int) -> dict[str, ob
     work: dict[str, tuple[int, Callable[[], object]]] = {
         "recommend": (
             2 * people,
-            lambda: write_recommendations(asked, asking, users, written, file_format="parquet"),
+            lambda: write_recommendations(asked, [(asking, users)], written, file_format="parquet"),
         )
     }
     if setting != "million":

@@ -2,9 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
+from threading import Event
+from threading import enumerate as enumerate_threads
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -70,7 +74,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 @pytest.fixture(autouse=True)
 def parts_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "_PART", 3)
+    monkeypatch.setattr(batch, "PART", 3)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,7 @@ def write(data: recae.Interactions) -> Callable[..., Done]:
 
     def _write(path: Path, k: int = 4) -> Done:
         return write_recommendations(
-            Asked(model, data.items, k), data.histories(), data.users, path,
+            Asked(model, data.items, k), [(data.histories(), data.users)], path,
             file_format=format_of(path), resume=True,
         )  # fmt: skip
 
@@ -189,12 +193,12 @@ def test_a_part_that_is_not_what_was_written_is_made_again(
 ) -> None:
     path = tmp_path / "lists.csv"
     if damage == "of fewer people":  # of a version that cut people otherwise
-        monkeypatch.setattr(batch, "_PART", 2)
+        monkeypatch.setattr(batch, "PART", 2)
     real = batch._Parts.join
     monkeypatch.setattr(batch._Parts, "join", lambda *_: None)
     write(path)
     monkeypatch.setattr(batch._Parts, "join", real)
-    monkeypatch.setattr(batch, "_PART", 3)
+    monkeypatch.setattr(batch, "PART", 3)
     part = tmp_path / "lists.csv.parts" / f"part-{0 if damage == 'of fewer people' else 3:012d}"
     content = part.read_bytes()
     if damage == "gone":
@@ -260,3 +264,63 @@ def test_shards_that_die_leave_no_sign_of_success_over_two_questions(
                 assert content() == unbroken[4]
     assert died > 100
     assert both(3) == unbroken[3]
+
+
+# ---------------------------------------------------------------- groups made ahead
+
+
+def test_the_next_group_is_made_while_one_is_used_and_no_more() -> None:
+    made: list[int] = []
+    using = Event()
+
+    def groups() -> Iterator[Any]:
+        for number in range(4):
+            if number == 1:
+                assert using.wait(10)  # the first is in use
+            made.append(number)
+            yield number
+
+    with closing(batch._ahead(groups())) as coming:
+        assert next(coming) == 0
+        using.set()
+        deadline = monotonic() + 10
+        while made != [0, 1] and monotonic() < deadline:
+            sleep(0.001)
+        sleep(0.05)
+        assert made == [0, 1]
+        assert list(coming) == [1, 2, 3]
+
+
+def test_what_goes_wrong_with_a_group_is_raised_where_it_is_used() -> None:
+    def groups() -> Iterator[Any]:
+        yield 0
+        raise ConfigError("no second group")
+
+    coming = batch._ahead(groups())
+    assert next(coming) == 0
+    with pytest.raises(ConfigError, match="no second group"):
+        next(coming)
+
+
+def test_groups_left_half_way_are_closed_unless_they_wait_for_somebody() -> None:
+    closed = Event()
+
+    def groups() -> Iterator[Any]:
+        try:
+            yield from range(9)
+        finally:
+            closed.set()
+
+    with closing(batch._ahead(groups())) as coming:
+        next(coming)
+    assert closed.wait(10)
+
+    def a_pipe() -> Iterator[Any]:
+        yield 0
+        Event().wait()
+
+    started = monotonic()
+    with closing(batch._ahead(a_pipe())) as coming:
+        next(coming)
+    assert monotonic() - started < 60  # it ends at all
+    assert all(thread.daemon for thread in enumerate_threads() if thread.name == "recae-read")

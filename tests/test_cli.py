@@ -24,7 +24,7 @@ from recae.data.sample import sample_directory
 from recae.errors import ConfigError
 from recae.models.ease import EASE
 from recae.serving import bundle, current_version
-from recae.serving.batch import Asked, question
+from recae.serving.batch import Asked, people_sha256, question
 
 Result = tuple[int, str, str]
 
@@ -137,8 +137,8 @@ def test_a_usage_error_is_one_clause_and_where_to_look(run: Callable[..., Result
     code, out, err = run("recommend", "films")
     assert (code, out) == (2, "")
     assert err.endswith("got none; see 'recae recommend --help'\n")
-    code, out, err = run("recommend", "films", "--nope")
-    assert "--nope" in err
+    code, out, err = run("recommend", "films", "--zzzz")
+    assert "--zzzz" in err
     assert "." not in err
     assert err.endswith("; see 'recae recommend --help'\n")
 
@@ -508,7 +508,7 @@ def test_an_interrupted_batch_goes_on_and_another_question_is_refused(
 ) -> None:
     from recae.serving import batch
 
-    monkeypatch.setattr(batch, "_PART", 50)
+    monkeypatch.setattr(batch, "PART", 50)
     plain = tmp_path / "plain.csv"
     assert run("recommend", model, "--users", "all", "-o", plain)[0] == 0
     path = tmp_path / "lists.csv"
@@ -543,7 +543,7 @@ def test_questions_are_told_apart() -> None:
         ]
         histories = people if lists is None else Histories.from_lists(lists, n_items=3)
         changed = replace(base, candidates=some[0], exclude=some[1])
-        return json.dumps(question(changed, histories, IdMap(ids), "csv"))
+        return json.dumps([question(changed, "csv"), people_sha256((histories, IdMap(ids)))])
 
     questions = [
         asked(),

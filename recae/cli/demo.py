@@ -70,7 +70,8 @@ def _run(out: Path) -> None:
     assert bundle.histories is not None
     path = out / "recommendations.csv"
     asked = Asked(bundle.model, bundle.items, 10)
-    done = write_recommendations(asked, bundle.histories, bundle.users, path, file_format="csv")
+    everybody = [(bundle.histories, bundle.users)]
+    done = write_recommendations(asked, everybody, path, file_format="csv")
     click.echo(f"3. Wrote {done.rows} recommendations for {done.users} users to {path}:")
     with path.open() as lines:
         for _ in range(4):

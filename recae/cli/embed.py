@@ -63,6 +63,11 @@ def command(
         else people_of(bundle, interactions, options)
     )
     width = write_codes(bundle, people.histories, people.ids, out)
-    value = {"file": str(out), "people": len(people.ids), "width": width, **people.to_json()}
-    text = f"wrote {out}: {value['people']} people, {width} numbers each{people}"
+    value = {
+        "file": str(out),
+        "people": len(people.ids),
+        "width": width,
+        **people.left_out.to_json(),
+    }
+    text = f"wrote {out}: {value['people']} people, {width} numbers each{people.left_out}"
     show(value, text, as_json=as_json)

@@ -1,12 +1,13 @@
 """People and items that arguments name, stored or of a file, and the list of one of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, final
 
 import click
 import numpy as np
+from jaxtyping import Int64
 from scipy.sparse import csr_array
 
 from recae.cli.output import show
@@ -29,9 +30,48 @@ _FORMAT: Final = (
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """People who get nothing: no row of theirs counts, or the model knows no item of theirs.
+
+    Attributes
+    ----------
+    count
+        How many.
+    first
+        Ids of the first of them.
+    """
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, ids: Sequence[str]) -> "LeftOut":
+        """All of `ids`."""
+        return cls(len(ids), list(ids[:5]))
+
+    def __add__(self, other: "LeftOut") -> "LeftOut":
+        return LeftOut(self.count + other.count, (self.first + other.first)[:5])
+
+    def names(self) -> str:
+        """Return the first of them, and how many more there are, for a message."""
+        more = self.count - len(self.first)
+        return f"{shown(self.first)} and {more} more" if more else shown(self.first)
+
+    def to_json(self) -> dict[str, object]:
+        """Return how many there are, and the first of them."""
+        return {"left_out": self.count, "left_out_first": self.first}
+
+    def __str__(self) -> str:
+        if not self.count:
+            return ""
+        return f"; left out {self.count} without a known item that counts: {self.names()}"
+
+
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class People:
-    """Who asks.
+    """Who asks; iterated, one group of them all.
 
     Attributes
     ----------
@@ -40,22 +80,20 @@ class People:
     ids
         Their ids.
     left_out
-        Ids of people who have no row that counts, or of whom the model knows no item.
+        Who else was in the input.
     """
 
     histories: Histories
     ids: IdMap
-    left_out: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
-    def to_json(self) -> dict[str, object]:
-        """Return how many were left out, and the first of them."""
-        return {"left_out": len(self.left_out), "left_out_first": list(self.left_out[:5])}
+    def __iter__(self) -> Iterator[tuple[Histories, IdMap]]:
+        yield self.histories, self.ids
 
-    def __str__(self) -> str:
-        if not self.left_out:
-            return ""
-        n = len(self.left_out)
-        return f"; left out {n} without a known item that counts: {shown(self.left_out)}"
+    def part(self, rows: slice) -> "People":
+        """Only the people of some `rows`."""
+        ids = self.ids.take(np.arange(rows.start, rows.stop, dtype=np.int64))
+        return replace(self, histories=self.histories.take(rows), ids=ids)
 
 
 def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> People:
@@ -120,69 +158,108 @@ def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> People
     DataError
         If the file is refused, or has no item that the model knows.
     """
-    config = _as_at_training(bundle, resolve(options))
+    config = as_at_training(bundle, resolve(options))
     data = read(source, config, options)
     below = _below_minimum(source, config, data)
-    known, unknown = bundle.items.split_known(data.items.ids_at(range(data.n_items)))
-    if not len(known):
+    place, unknown = places_of(bundle, data.items)
+    refuse_if_none_known(source, len(unknown) < len(place))
+    tell_unknown_items(source, unknown)
+    matrix, users = data.matrix, data.users
+    del data  # millions of people are held as few times as can be, here and below
+    mapped = in_model(bundle, matrix, place)
+    del matrix
+    histories, users, strangers = asking(mapped, users)
+    tell_left_out(source, strangers, below)
+    return People(histories, users, strangers + below)
+
+
+def places_of(bundle: Bundle, items: IdMap) -> tuple[Int64[np.ndarray, " items"], list[str]]:
+    """Index in the model of each of `items`, -1 where it knows none, and the ids of those."""
+    known, unknown = bundle.items.split_known(items.ids_at(range(len(items))))
+    place = np.full(len(items), -1, dtype=np.int64)
+    place[items.indices_of(bundle.items.ids_at(known))] = known
+    return place, unknown
+
+
+def in_model(bundle: Bundle, matrix: csr_array, place: Int64[np.ndarray, " items"]) -> csr_array:
+    """Rows of `matrix` in the items of the model, without the items that it does not know."""
+    columns = place[matrix.indices]
+    values = np.where(columns < 0, np.float32(0), matrix.data)
+    shape = (matrix.shape[0], len(bundle.items))
+    mapped = csr_array((values, columns, matrix.indptr.copy()), shape=shape)
+    mapped.eliminate_zeros()  # what is of no known item
+    mapped.sort_indices()
+    return mapped
+
+
+def asking(mapped: csr_array, users: IdMap) -> tuple[Histories, IdMap, LeftOut]:
+    """Rows that hold something, whose they are, and the people of the others."""
+    something = np.diff(mapped.indptr) > 0
+    strangers = LeftOut.of(users.ids_at(np.flatnonzero(~something)))
+    if strangers.count:
+        mapped = mapped[something]
+        users = users.take(np.flatnonzero(something))
+    return Histories(mapped), users, strangers
+
+
+def refuse_if_none_known(source: str, any_known: bool) -> None:
+    """Refuse a file of which the model knows nothing.
+
+    Raises
+    ------
+    DataError
+        If it knows no item.
+    """
+    if not any_known:
         raise DataError(f"{source} has no item that the model knows; ids are compared as text")
+
+
+def tell_unknown_items(source: str, unknown: Sequence[str]) -> None:
+    """Say on stderr which items of a file the model does not know."""
     if unknown:
         click.echo(
             f"note: {len(unknown)} items of {source} are not known to the model and left out:"
             f" {shown(unknown)}",
             err=True,
         )
-    place = np.full(data.n_items, -1, dtype=np.int64)
-    place[data.items.indices_of(bundle.items.ids_at(known))] = known
-    matrix, users = data.matrix, data.users
-    del data  # millions of people are held as few times as can be, here and below
-    columns = place[matrix.indices]
-    values = np.where(columns < 0, np.float32(0), matrix.data)
-    mapped = csr_array(
-        (values, columns, matrix.indptr.copy()), shape=(len(users), len(bundle.items))
-    )
-    del matrix, columns, values
-    mapped.eliminate_zeros()  # what is of no known item
-    mapped.sort_indices()
-    asking = np.diff(mapped.indptr) > 0
-    left_out = users.ids_at(np.flatnonzero(~asking))
-    if left_out:
+
+
+def tell_left_out(source: str, strangers: LeftOut, below: LeftOut) -> None:
+    """Say on stderr who gets nothing: the model knows no item, or all rows are below a minimum."""
+    if strangers.count:
         click.echo(
-            f"warning: {len(left_out)} people of {source} have no item that the model knows and"
-            f" get nothing: {shown(left_out)}",
+            f"warning: {strangers.count} people of {source} have no item that the model knows and"
+            f" get nothing: {strangers.names()}",
             err=True,
         )
-        mapped = mapped[asking]
-        users = users.take(np.flatnonzero(asking))
-    return People(Histories(mapped), users, (*left_out, *below))
+    if below.count:
+        click.echo(
+            f"warning: all rows of {below.count} people of {source} are below a minimum, and they"
+            f" get nothing: {below.names()}",
+            err=True,
+        )
 
 
-def _below_minimum(source: str, config: RunConfig, data: Interactions) -> list[str]:
+def _below_minimum(source: str, config: RunConfig, data: Interactions) -> LeftOut:
     """People of the file who are not in `data` because a minimum leaves none of their rows."""
     assert data.report is not None
     dropped = data.report.rows_dropped
     if not any(dropped[reason].rows for reason in dropped if reason.startswith("below_min")):
-        return []
+        return LeftOut()
     if source == "-":
         click.echo(
             "warning: people all of whose rows are below a minimum are not named: standard input is"
             " read only once",
             err=True,
         )
-        return []
+        return LeftOut()
     every_row = {name: v for name, v in config.read.items() if not name.startswith("min_")}
     everybody = read_interactions(source, **every_row).users
     _, below = data.users.split_known(everybody.ids_at(range(len(everybody))))
-    if below:
-        click.echo(
-            f"warning: all rows of {len(below)} people of {source} are below a minimum, and they"
-            f" get nothing: {shown(below)}",
-            err=True,
-        )
-    return below
+    return LeftOut.of(below)
 
 
-def _as_at_training(bundle: Bundle, config: RunConfig) -> RunConfig:
+def as_at_training(bundle: Bundle, config: RunConfig) -> RunConfig:
     """`config` with what is not given taken from the reading of the training data."""
     stored = bundle.provenance.get("read", {})
     kept = {name: stored[name] for name in _FORMAT if name in stored and name not in config.read}

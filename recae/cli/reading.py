@@ -11,6 +11,7 @@ from recae.cli.output import NewFile
 from recae.data.interactions import Interactions
 from recae.data.protocols import PROTOCOLS
 from recae.data.readers import read_interactions
+from recae.data.report import ReadReport
 from recae.errors import ConfigError
 from recae.experiment import RunConfig, load_config
 from recae.models.registry import MODELS, config_class
@@ -156,14 +157,19 @@ def read(source: str, config: RunConfig, options: Mapping[str, Any]) -> Interact
         source, items=options.get("items"), rejects=options.get("rejects"), **dict(config.read)
     )
     if data.report is not None:
-        for notice in data.report.notices:
-            click.echo(f"note: {notice}", err=True)
-        dropped = {reason: d.rows for reason, d in data.report.rows_dropped.items() if d.rows}
-        left_out = ", ".join(f"{rows} {reason}" for reason, rows in dropped.items())
-        click.echo(
-            f"read {data.report.rows_read} rows: {data.report.rows_kept} kept,"
-            f" {data.report.rows_merged} merged{', dropped: ' + left_out if left_out else ''}",
-            err=True,
-        )
+        tell(data.report)
     click.echo(f"{data!r}", err=True)
     return data
+
+
+def tell(report: ReadReport) -> None:
+    """Say on stderr what happened to the rows of an input."""
+    for notice in report.notices:
+        click.echo(f"note: {notice}", err=True)
+    dropped = {reason: d.rows for reason, d in report.rows_dropped.items() if d.rows}
+    left_out = ", ".join(f"{rows} {reason}" for reason, rows in dropped.items())
+    click.echo(
+        f"read {report.rows_read} rows: {report.rows_kept} kept,"
+        f" {report.rows_merged} merged{', dropped: ' + left_out if left_out else ''}",
+        err=True,
+    )

@@ -2,14 +2,16 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
+from recae.cli.grouped_people import GroupedPeople
 from recae.cli.output import NewDirectory, NewFile, show
 from recae.cli.people import (
+    People,
     items_of,
     lines_of,
     list_format,
@@ -24,6 +26,7 @@ from recae.serving import RecommendationService, load_bundle
 from recae.serving.batch import (
     Asked,
     Done,
+    people_sha256,
     question,
     stream_recommendations,
     write_recommendations,
@@ -38,6 +41,9 @@ from recae.storage import write_json
 @click.option("--users", metavar="FILE|all", help="File with an id a line, or all stored users.")
 @click.option("--user", "one", multiple=True, help="A stored user; repeatable.")
 @click.option("--interactions", metavar="FILE", help="People, with their histories, from a file.")
+@click.option(
+    "--grouped", is_flag=True, help="The rows of each person stand together in that file."
+)
 @click.option("--history", multiple=True, help="An item of a history given here; repeatable.")
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--candidates", type=click.Path(path_type=Path), help="List only items of this file.")
@@ -58,6 +64,7 @@ def command(
     users: str | None,
     one: tuple[str, ...],
     interactions: str | None,
+    grouped: bool,
     history: tuple[str, ...],
     k: int,
     candidates: Path | None,
@@ -78,24 +85,20 @@ def command(
     as JSON lines.
     --interactions reads FILE as the training data was read, where options do not say otherwise;
     people of whom the model knows no item, or no row counts, get no list and are named on stderr.
+    With --grouped people are ranked while FILE is read, in memory that does not grow with it (but
+    for 8 bytes a person), and a person whose rows do not stand together is refused.
     """
-    given = [
-        name
-        for name, v in {
-            "--users": users,
-            "--user": one,
-            "--interactions": interactions,
-            "--history": history,
-        }.items()
-        if v
-    ]
-    if len(given) != 1:
-        raise click.UsageError(
-            "give one of --users, --user, --interactions and --history;"
-            f" got {', '.join(given) or 'none'}"
-        )
+    ways = {
+        "--users": users, "--user": one, "--interactions": interactions, "--history": history,
+    }  # fmt: skip
+    _refuse_other_than_one([way for way, given in ways.items() if given])
     if interactions is None:
-        refuse_unread(options)
+        refuse_unread({"grouped": grouped or None, **options})
+    if grouped and (shard is not None or options["items"] is not None):
+        raise click.UsageError(
+            "--grouped goes with neither --shard, which counts the people first (cut the file"
+            " instead), nor --items"
+        )
     if history and (out is not None or file_format or shard or resume):
         raise click.UsageError(
             "--history prints one list; -o, --format, --shard and --resume do not go with it"
@@ -131,26 +134,23 @@ def command(
     asking = (
         stored_people(bundle, wanted_users(users, one))
         if interactions is None
-        else people_of(bundle, interactions, options)
+        else (GroupedPeople if grouped else people_of)(bundle, interactions, options)
     )
-    histories, people = asking.histories, asking.ids
     of_all: dict[str, object] = {}
     if shard is not None:
-        of_all = question(asked, histories, people, chosen)
-        part = _shard(shard, len(people))
-        histories = histories.take(part)
-        people = people.take(np.arange(part.start, part.stop, dtype=np.int64))
+        assert isinstance(asking, People)
+        everybody = (asking.histories, asking.ids)
+        of_all = question(asked, chosen) | {"people_sha256": people_sha256(everybody)}
+        asking = asking.part(_shard(shard, len(asking.ids)))
     if target is None:
-        stream_recommendations(asked, histories, people, sys.stdout.buffer, file_format=chosen)
+        stream_recommendations(asked, asking, sys.stdout.buffer, file_format=chosen)
         return
     if shard is not None:
         target = _part_path(target, shard, chosen)
         whole = (target.with_name(name) for name in ("_SUCCESS", "manifest.json"))
         for stale in (*whole, _counts_path(target)):  # first what says that the others are whole
             stale.unlink(missing_ok=True)
-    done = write_recommendations(
-        asked, histories, people, target, file_format=chosen, resume=resume
-    )
+    done = write_recommendations(asked, asking, target, file_format=chosen, resume=resume)
     if shard is not None:
         _finish_shard(target, shard, done, of_all)
     result = {
@@ -158,13 +158,21 @@ def command(
         "users": done.users,
         "rows": done.rows,
         "short_lists": done.short,
-        **asking.to_json(),
+        **asking.left_out.to_json(),
     }
     text = (
         f"wrote {target}: {done.users} people, {done.rows} rows,"
-        f" {done.short} lists shorter than {k}{asking}"
+        f" {done.short} lists shorter than {k}{asking.left_out}"
     )
     show(result, text, as_json=as_json)
+
+
+def _refuse_other_than_one(given: Sequence[str]) -> None:
+    if len(given) != 1:
+        raise click.UsageError(
+            "give one of --users, --user, --interactions and --history;"
+            f" got {', '.join(given) or 'none'}"
+        )
 
 
 def _place(out: str, shard: str | None) -> Path:

@@ -1,16 +1,18 @@
 """Recommendations for many people to a file: streamed, in constant memory, resumable.
 
-People come as histories in index space; their lists are turned into an Arrow table and written,
-some people at a time, while the next are ranked. What stands on disk under the final name is always
-whole.
+People come in groups, as histories in index space, and while one is ranked, the next is read; the
+lists are turned into an Arrow table and written, some people at a time, while the next are ranked.
+What stands on disk under the final name is always whole.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, final
 
 import numpy as np
@@ -20,11 +22,13 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError
 from recae.ranking.recommender import Recommender
-from recae.serving.lists import Format, ListWriter, quoting
+from recae.serving.lists import Format, ListWriter
 from recae.storage import atomic_file, sha256_of, write_json
 
 _AT_ONCE = 4096  # people whose lists are written at once, while the next are ranked
-_PART = 65_536  # people of a part, the unit of resuming
+PART = 65_536  # people of a part, the unit of resuming
+
+People = tuple[Histories, IdMap]
 
 
 @final
@@ -72,21 +76,20 @@ class Done:
 
 def write_recommendations(
     asked: Asked,
-    histories: Histories,
-    users: IdMap,
+    groups: Iterable[People],
     path: Path,
     *,
     file_format: Format,
     resume: bool = False,
 ) -> Done:
-    """Write the lists of all `users` to `path`, which appears whole or not at all.
+    """Write the lists of all people to `path`, which appears whole or not at all.
 
     Parameters
     ----------
     asked
         The model and what is asked of it.
-    histories, users
-        Who asks: a history a row, and the ids of the rows.
+    groups
+        Who asks: histories, and the ids of their rows. The next group is made while one is ranked.
     path
         The file. With `resume`, finished parts are kept in ``PATH.parts`` until it is written, and
         a later call with the same question goes on after them.
@@ -104,69 +107,103 @@ def write_recommendations(
         If the disk is full.
     """
     if not resume:
-        with (
-            atomic_file(path) as file,
-            ListWriter(file, file_format, quoting(asked.items, users)) as writer,
-        ):
-            return _write(asked, histories, users, slice(0, len(users)), writer)
-    parts = _Parts(path, file_format, question(asked, histories, users, file_format))
-    cuts = [slice(at, min(len(users), at + _PART)) for at in range(0, len(users), _PART)]
-    total = Done(0, 0, 0)
-    for people in cuts:
-        total += parts.done(people) or parts.write(asked, histories, users, people)
-    parts.join(cuts)
+        with atomic_file(path) as file:
+            return stream_recommendations(asked, groups, file, file_format=file_format)
+    parts = _Parts(path, file_format, question(asked, file_format))
+    total, starts = Done(0, 0, 0), []
+    with closing(_ahead(groups)) as coming:
+        for histories, users in coming:
+            for at in range(0, len(users), PART):
+                rows = np.arange(at, min(len(users), at + PART))
+                some = histories.take(slice(at, at + PART)), users.take(rows)
+                starts.append(total.users)
+                total += parts.done(starts[-1], some) or parts.write(starts[-1], asked, some)
+    parts.join(starts)
     return total
 
 
 def stream_recommendations(
-    asked: Asked, histories: Histories, users: IdMap, file: Any, *, file_format: Format
+    asked: Asked, groups: Iterable[People], file: Any, *, file_format: Format
 ) -> Done:
-    """Write the lists of all `users` to an open binary file, a standard output say."""
-    with ListWriter(file, file_format, quoting(asked.items, users)) as writer:
-        return _write(asked, histories, users, slice(0, len(users)), writer)
+    """Write the lists of all people to an open binary file, a standard output say."""
+    with ListWriter(file, file_format) as writer, closing(_ahead(groups)) as coming:
+        return sum((_write(asked, people, writer) for people in coming), Done(0, 0, 0))
 
 
-def question(
-    asked: Asked, histories: Histories, users: IdMap, file_format: Format
-) -> dict[str, object]:
-    """What decides the lists of `users`, as JSON values: files of equal ones belong together.
+def _ahead(groups: Iterable[People]) -> Generator[People]:
+    """`groups`, the next of them made in another thread while the caller has one."""
+    wanted: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[People | BaseException | None] = SimpleQueue()
 
-    Values and order of the histories are not in it, because no model looks at them.
-    """
-    digest = hashlib.sha256(bytes.fromhex(users.fingerprint()))
-    for array in (
-        histories.matrix.indptr,
-        histories.matrix.indices,
-        asked.candidates,
-        asked.exclude,
-    ):
-        # Its length first, or items would count as the next array's; -1 differs from no items.
-        digest.update(np.int64(-1 if array is None else len(array)).tobytes())
-        if array is not None:
-            digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
+    def make() -> None:
+        try:
+            for group in groups:
+                made.put(group)
+                if not wanted.get():
+                    return
+            made.put(None)
+        except BaseException as error:  # noqa: BLE001  # raised where the groups are used
+            made.put(error)
+
+    # A daemon, because a pipe that says nothing must not keep a process that is told to end
+    maker = Thread(target=make, name="recae-read", daemon=True)
+    maker.start()
+    try:
+        while (group := made.get()) is not None:
+            if isinstance(group, BaseException):
+                raise group
+            wanted.put(True)
+            yield group
+    finally:
+        wanted.put(False)
+        maker.join(timeout=1.0)
+
+
+def question(asked: Asked, file_format: Format) -> dict[str, object]:
+    """What is asked of a model, as JSON values: files of equal ones belong together."""
+    digest = hashlib.sha256()
+    for array in (asked.candidates, asked.exclude):
+        _digest(digest, array)
     return {
         "model": asked.version,
         "k": asked.k,
         "exclude_seen": asked.exclude_seen,
         "format": file_format,
-        "asked_sha256": digest.hexdigest(),
+        "items_sha256": digest.hexdigest(),
     }
 
 
-def _write(
-    asked: Asked, histories: Histories, users: IdMap, people: slice, writer: ListWriter
-) -> Done:
+def people_sha256(people: People) -> str:
+    """SHA-256, in hex, of ids and histories, as far as they decide lists.
+
+    Values and order of the histories are not in it, because no model looks at them.
+    """
+    histories, users = people
+    digest = hashlib.sha256(bytes.fromhex(users.fingerprint()))
+    for array in (histories.matrix.indptr, histories.matrix.indices):
+        _digest(digest, array)
+    return digest.hexdigest()
+
+
+def _digest(digest: Any, array: np.ndarray | None) -> None:
+    # Its length first, or items would count as the next array's; -1 differs from no items.
+    digest.update(np.int64(-1 if array is None else len(array)).tobytes())
+    if array is not None:
+        digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
+
+
+def _write(asked: Asked, people: People, writer: ListWriter) -> Done:
+    histories, users = people
     total = Done(0, 0, 0)
     lists = asked.model.recommend_batches(
-        histories.take(people),
+        histories,
         k=min(asked.k, len(asked.items)),  # places beyond the catalogue stay empty
         batch_size=_AT_ONCE,
         exclude_seen=asked.exclude_seen,
         candidates=asked.candidates,
         exclude=asked.exclude,
     )
-    for some, top in lists:
-        rows = slice(people.start + some.start, people.start + some.stop)
+    for rows, top in lists:
         writer.write(top, users, rows, asked.items)
         lengths = (top.items >= 0).sum(axis=1)
         short = int((lengths < asked.k).sum())
@@ -193,43 +230,52 @@ class _Parts:
             self._remove()
             write_json(self._question, question)
         elif json.loads(self._question.read_bytes()) != question:
-            raise ConfigError(
-                f"{self._directory} holds parts of another question: remove it, or repeat the"
-                " options it was started with"
-            )
+            raise ConfigError(self._refusal())
 
-    def _files(self, people: slice) -> tuple[Path, Path]:
-        part = self._directory / f"part-{people.start:012d}"
+    def _refusal(self) -> str:
+        return (
+            f"{self._directory} holds parts of another question: remove it, or repeat the options"
+            " it was started with"
+        )
+
+    def _files(self, start: int) -> tuple[Path, Path]:
+        part = self._directory / f"part-{start:012d}"
         return part, part.with_suffix(".json")
 
-    def done(self, people: slice) -> Done | None:
-        """Counts of a part that is there already, whole and of these people."""
-        part, about = self._files(people)
+    def done(self, start: int, people: People) -> Done | None:
+        """Counts of a part that is there already, whole and of as many people.
+
+        Raises
+        ------
+        ConfigError
+            If they are other people, or have other histories.
+        """
+        part, about = self._files(start)
         if not (part.exists() and about.exists()):
             return None
         said = json.loads(about.read_bytes())
-        if said.pop("sha256", None) != sha256_of(part):
+        if said.pop("sha256", None) != sha256_of(part) or said["users"] != len(people[1]):
             return None
-        done = Done(**said)
-        return done if done.users == people.stop - people.start else None
+        if said.pop("people_sha256") != people_sha256(people):
+            raise ConfigError(self._refusal())
+        return Done(**said)
 
-    def write(self, asked: Asked, histories: Histories, users: IdMap, people: slice) -> Done:
-        part, about = self._files(people)
-        quotes = quoting(asked.items, users)
+    def write(self, start: int, asked: Asked, people: People) -> Done:
+        part, about = self._files(start)
         with (
             atomic_file(part) as file,
-            ListWriter(file, self._format, quotes, header=False) as writer,
+            ListWriter(file, self._format, header=False) as writer,
         ):
-            done = _write(asked, histories, users, people, writer)
-        write_json(about, {**asdict(done), "sha256": file.written.sha256})
+            done = _write(asked, people, writer)
+        told = {"people_sha256": people_sha256(people), "sha256": file.written.sha256}
+        write_json(about, {**asdict(done), **told})
         return done
 
-    def join(self, cuts: Sequence[slice]) -> None:
-        """Put the parts of `cuts` together under the final name, and remove all."""
-        with atomic_file(self._path) as file, ListWriter(file, self._format, "none") as writer:
-            for people in cuts:
-                part, _ = self._files(people)
-                with part.open("rb") as source:
+    def join(self, starts: Iterable[int]) -> None:
+        """Put the parts at `starts` together under the final name, and remove all."""
+        with atomic_file(self._path) as file, ListWriter(file, self._format) as writer:
+            for start in starts:
+                with self._files(start)[0].open("rb") as source:
                     writer.copy(source)
         self._remove()
         self._question.unlink()

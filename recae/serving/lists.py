@@ -8,7 +8,6 @@ from typing import Any, Literal, final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from recae.data.ids import IdMap
 from recae.ranking.topk import TopK
@@ -25,15 +24,6 @@ def format_of(path: Path) -> Format:
     return "csv"
 
 
-def quoting(*ids: IdMap) -> str:
-    """Quotes around ids only where an id needs them: Arrow quotes all texts of a file or none."""
-    for some in ids:
-        special = pc.match_substring_regex(some.to_arrow(), '[",\r\n]|^$')
-        if pc.any(special, min_count=0).as_py():
-            return "needed"
-    return "none"
-
-
 @final
 class ListWriter:
     """Appends chunks of lists to an open binary file; a context manager.
@@ -44,8 +34,7 @@ class ListWriter:
         Where to.
     file_format
         ``"csv"`` and ``"parquet"``: a row an item, ranks from 1; ``"jsonl"``: a line a list.
-    quotes
-        What `quoting` says of all ids.
+        CSV has quotes around the ids that need them (RFC 4180), and no others.
     owner
         Name of the column that says whose list it is; ``item_id``, ``score`` and ``rank`` follow.
     header
@@ -56,14 +45,12 @@ class ListWriter:
         self,
         file: Any,
         file_format: Format,
-        quotes: str,
         *,
         owner: str = "user_id",
         header: bool = True,
     ) -> None:
         self._file = file
         self._format = file_format
-        self._quotes = quotes
         self._owner = owner
         self._header = header
         self._schema = pa.schema(
@@ -80,13 +67,9 @@ class ListWriter:
     def __enter__(self) -> "ListWriter":
         if self._format == "parquet":
             self._arrow = pa.parquet.ParquetWriter(self._file, self._schema, compression="zstd")
-        elif self._format == "csv":
-            if self._header:
-                self._file.write(",".join(self._schema.names).encode() + b"\n")
-            options = pa.csv.WriteOptions(include_header=False, quoting_style=self._quotes)
-            self._arrow = pa.csv.CSVWriter(self._file, self._schema, write_options=options)
-        if self._arrow is not None:
             self._stack.enter_context(self._arrow)
+        elif self._format == "csv" and self._header:
+            self._file.write(",".join(self._schema.names).encode() + b"\n")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -109,6 +92,9 @@ class ListWriter:
         if self._arrow is not None:
             self._arrow.write_table(table)
             return
+        if self._format == "csv":
+            self._file.write(_csv_lines(table))
+            return
         listed, scores = table["item_id"].to_pylist(), table["score"].cast(pa.string()).to_pylist()
         stops = np.cumsum(there.sum(axis=1)).tolist()
         for id_, start, stop in zip(whose.to_pylist(), [0, *stops[:-1]], stops, strict=True):
@@ -127,3 +113,32 @@ class ListWriter:
             return
         while block := source.read(1 << 20):
             self._file.write(block)
+
+
+def _csv_lines(table: Any) -> memoryview:
+    """Rows of lists as CSV: the numbers as Arrow writes them, texts quoted where they need it.
+
+    Arrow's own writer quotes either all texts of a file or none.
+    """
+    owner, item, score, rank = (column.combine_chunks() for column in table.columns)
+    text = pa.large_string()
+    nothing = pa.scalar("", text)
+    ends = pc.binary_join_element_wise(rank.cast(text), pa.scalar("\n", text), nothing)
+    lines = pc.binary_join_element_wise(
+        _quoted(owner), _quoted(item), score.cast(text), ends, pa.scalar(",", text)
+    )
+    _, offsets, content = lines.buffers()
+    if not len(lines):
+        return memoryview(b"")
+    stop = np.frombuffer(offsets, dtype=np.int64)[lines.offset + len(lines)]
+    return memoryview(content)[:stop]
+
+
+def _quoted(texts: Any) -> Any:
+    needed = pc.match_substring_regex(texts, '[",\r\n]|^$')
+    if not pc.any(needed, min_count=0).as_py():
+        return texts
+    inside = pc.replace_substring(texts, '"', '""')
+    quote = pa.scalar('"', pa.large_string())
+    quoted = pc.binary_join_element_wise(quote, inside, quote, pa.scalar("", pa.large_string()))
+    return pc.if_else(needed, quoted, texts)

@@ -9,7 +9,7 @@ import numpy as np
 from recae.models.similar import NearestItems
 from recae.serving.batch import Done
 from recae.serving.bundle import Bundle
-from recae.serving.lists import Format, ListWriter, quoting
+from recae.serving.lists import Format, ListWriter
 from recae.serving.recommendations import Similar
 from recae.serving.snapshot import Snapshot, texts, whole_length
 from recae.storage import atomic_file
@@ -92,7 +92,7 @@ def stream_similar(bundle: Bundle, file: Any, *, k: int, file_format: Format) ->
 def _write(bundle: Bundle, nearest: NearestItems, file: Any, k: int, file_format: Format) -> Done:
     items = bundle.items
     total = Done(0, 0, 0)
-    with ListWriter(file, file_format, quoting(items), owner="target_item_id") as writer:
+    with ListWriter(file, file_format, owner="target_item_id") as writer:
         for start in range(0, len(items), _CHUNK):
             rows = slice(start, min(len(items), start + _CHUNK))
             asked = np.arange(rows.start, rows.stop, dtype=np.int64)

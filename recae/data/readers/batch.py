@@ -82,7 +82,9 @@ class Checked:
     rejects
         Rows dropped for what is in them.
     low
-        Lines of rows rated below the minimum.
+        Lines of rows rated below the minimum, growing.
+    low_user
+        Ids of their users, as in `user`.
     """
 
     user: Any
@@ -94,6 +96,7 @@ class Checked:
     units: dict[str, int]
     rejects: list[tuple[int, str, bytes]]
     low: np.ndarray
+    low_user: Any
 
 
 def shifted(lines: Lines, by: int) -> Lines:
@@ -144,11 +147,11 @@ def check(
     if rating is not None and options.min_rating is not None:
         _mark(verdict, "below_min_rating", rating < options.min_rating)
     lines, values = batch.lines, None if times is None else times.values
-    rejects, low = batch.rejects, np.zeros(0, dtype=np.int64)
+    rejects, low, low_user = batch.rejects, np.zeros(0, dtype=np.int64), user[:0]
     if verdict.any():
-        keep = verdict == 0
+        keep, below = verdict == 0, verdict == _CODE["below_min_rating"]
         at = as_array(lines)
-        low = at[verdict == _CODE["below_min_rating"]]
+        low, low_user = at[below], user.filter(below)
         wrong = np.flatnonzero((verdict > 0) & (verdict < _CODE["below_min_rating"]))
         found = [(int(at[i]), REASONS[verdict[i]], batch.raw(int(i))) for i in wrong]
         rejects = sorted(rejects + found)
@@ -161,7 +164,7 @@ def check(
         first = {DATES: 0} if times.dates else units_of(values)
         units = {unit: int(lines[row]) for unit, row in first.items()}
     kept = _kept(rating, user, item, where) if options.keep_ratings and rating is not None else None
-    return Checked(user, item, kept, values, part, lines, units, rejects, low)
+    return Checked(user, item, kept, values, part, lines, units, rejects, low, low_user)
 
 
 def _kept(

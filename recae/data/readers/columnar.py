@@ -26,7 +26,7 @@ def open_parquet(stream: io.BufferedReader, name: str) -> Any:
         If it is damaged.
     """
     try:
-        return pq.ParquetFile(stream)
+        return pq.ParquetFile(stream, pre_buffer=False)  # else the whole file is held, compressed
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name} is no readable Parquet file: {error}") from error
 

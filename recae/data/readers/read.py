@@ -100,14 +100,12 @@ def read_interactions(
     for name, path in {"items": items, "rejects": rejects}.items():
         refuse_other(name, path, str | Path | None, "the path of a file")
     if isinstance(source, str | Path):
-        _refuse_overwriting(source, rejects)
+        refuse_overwriting(source, rejects)
     rows = Rows()
     with rejects_file(None if rejects is None else Path(rejects)) as rejected:
-        account = Account(_source_name(source), rejected)
-        if isinstance(source, str | Path):
-            _read_parts(list_parts(source), rows, account, given)
-        else:
-            _read_table(table_of(source), rows, account, given)
+        account = Account(source_name(source), rejected)
+        for checked, line in rows_of(source, account, given):
+            rows.add(checked, line)
     account.refuse_if_bad(given.max_bad_rows)
     data = assemble(rows, given, account)
     assert data.report is not None
@@ -115,7 +113,14 @@ def read_interactions(
     return data if items is None else with_items(data, items, given)
 
 
-def _refuse_overwriting(source: str | Path, rejects: str | Path | None) -> None:
+def refuse_overwriting(source: str | Path, rejects: str | Path | None) -> None:
+    """Refuse to write rejected rows into the input.
+
+    Raises
+    ------
+    ConfigError
+        If `rejects` is `source` or lies in it.
+    """
     if rejects is None:
         return
     target, read = Path(rejects).resolve(), Path(source).resolve()
@@ -123,26 +128,53 @@ def _refuse_overwriting(source: str | Path, rejects: str | Path | None) -> None:
         raise ConfigError(f"rejects {rejects} would be written into the input, {source}")
 
 
-def _source_name(source: object) -> str:
+def source_name(source: object) -> str:
+    """Name of an input, for people."""
     if not isinstance(source, str | Path):
         return type(source).__name__
     return "standard input" if str(source) == "-" else Path(source).name
 
 
-def _read_table(table: Any, rows: Rows, account: Account, options: ReadOptions) -> None:
+def rows_of(
+    source: str | Path | pd.DataFrame | ArrowStream, account: Account, options: ReadOptions
+) -> Iterator[tuple[Checked, int]]:
+    """Rows of an input that count, some at a time, each with the line that is their line 0.
+
+    All rows are counted in `account`, and what people should know is noted there.
+
+    Raises
+    ------
+    ConfigError, DataError, ResourceError
+        As in `read_interactions`.
+    """
+    of_source = (
+        _rows_of_parts(list_parts(source), account, options)
+        if isinstance(source, str | Path)
+        else _rows_of_table(table_of(source), account, options)
+    )
+    for checked, part, line, before in of_source:
+        account.rows_read += len(checked.user) + len(checked.rejects) + len(checked.low)
+        account.reject(checked.rejects, part=part, line=line, before=before)
+        account.drop("below_min_rating", checked.low + line + before)
+        yield checked, line + before
+
+
+def _rows_of_table(
+    table: Any, account: Account, options: ReadOptions
+) -> Iterator[tuple[Checked, str, int, int]]:
     names = table_names(table)
     columns = by_name(names, options, where=account.source)
     _tell_columns(names, columns, account, options)
     line = 1
     for batch in table_batches(table, columns):
-        checked = check(batch, options, None, where=account.source)
-        _collect(checked, account.source, line, 0, rows, account)
+        yield check(batch, options, None, where=account.source), account.source, line, 0
         line += len(batch.lines)
 
 
-def _read_parts(
-    parts: list[Path | None], rows: Rows, account: Account, options: ReadOptions
-) -> None:
+def _rows_of_parts(
+    parts: list[Path | None], account: Account, options: ReadOptions
+) -> Iterator[tuple[Checked, str, int, int]]:
+    """Rows, the name of their file, the line of it that is their line 0, and the lines before."""
     before = 0
     names: tuple[str, ...] | None = None
     if len(parts) > 1:
@@ -161,7 +193,7 @@ def _read_parts(
                     f" {shown(names, 12)}"
                 )
             for checked, line in table.rows:
-                _collect(checked, part.name, line, before, rows, account)
+                yield checked, part.name, line, before
             before += table.lines_read()
 
 
@@ -184,15 +216,6 @@ def _parquet(part: Part, options: ReadOptions) -> _Table:
             line += len(batch.lines)
 
     return _Table(names, columns, rows(), lambda: int(file.metadata.num_rows))
-
-
-def _collect(
-    checked: Checked, part: str, line: int, before: int, rows: Rows, account: Account
-) -> None:
-    account.rows_read += len(checked.user) + len(checked.rejects) + len(checked.low)
-    account.reject(checked.rejects, part=part, line=line, before=before)
-    account.drop("below_min_rating", checked.low + line + before)
-    rows.add(checked, line + before)
 
 
 def _tell_columns(
