@@ -17,10 +17,11 @@ import pytest
 
 import recae
 from recae.cli.main import _run
-from recae.errors import ConfigError
+from recae.errors import BusyError, ConfigError
 from recae.serving import batch
 from recae.serving.batch import Asked, Done, write_recommendations
 from recae.serving.lists import format_of
+from recae.storage import directory_lock
 
 CHANGES = (
     *("open", "write", "ftruncate", "fchmod", "fsync"),
@@ -153,9 +154,10 @@ def test_whatever_change_a_process_dies_at_the_next_run_loses_nobody(
             assert done == Done(users=8, rows=8 * k, short=0)
             assert path.read_bytes() == unbroken[k]
         assert [p.name for p in path.parent.iterdir()] == [path.name]
-    # The question, three parts with their counts, and the file; all but the last are removed.
+    # The question, three parts with their counts, and the file; all but the last are removed, and
+    # so is the lock.
     assert disk.seen.count("replace") == 1 + 3 * 2 + 1
-    assert disk.seen.count("unlink") == 1 + 3 * 2
+    assert disk.seen.count("unlink") == 1 + 3 * 2 + 1
     assert disk.seen[0] == "mkdir"
     assert disk.seen[-1] == "rmdir"
     assert changes == len(disk.seen) > 50
@@ -264,6 +266,18 @@ def test_shards_that_die_leave_no_sign_of_success_over_two_questions(
                 assert content() == unbroken[4]
     assert died > 100
     assert both(3) == unbroken[3]
+
+
+@pytest.mark.parametrize("suffix", [".csv"])
+def test_two_processes_do_not_resume_one_file(
+    write: Callable[..., Done], tmp_path: Path, unbroken: dict[int, bytes]
+) -> None:
+    path = tmp_path / "lists.csv"
+    with directory_lock(tmp_path / "lists.csv.parts"), pytest.raises(BusyError, match="in use by"):
+        write(path)
+    assert not path.exists()
+    write(path)
+    assert path.read_bytes() == unbroken[4]
 
 
 # ---------------------------------------------------------------- groups made ahead

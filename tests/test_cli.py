@@ -462,6 +462,18 @@ def test_shards_and_resumed_parts_give_the_same_rows(run, model: Path, tmp_path:
     assert sum(part["rows"] for part in manifest["parts"].values()) == table.num_rows
 
 
+def test_parts_of_two_cuts_do_not_lie_in_one_directory(run, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "parts"
+    ask = ["recommend", model, "--users", "all", "-o", out]
+    assert run(*ask, "--shard", "2/3", "--resume")[0] == 0
+    for options in (["--shard", "2/4"], ["--shard", "1/3", "--format", "jsonl"]):
+        code, _, err = run(*ask, *options)
+        assert (code, "part-00002-of-00003.csv is of another cut" in err) == (2, True), err
+    assert run(*ask, "--shard", "1/3", "--resume")[0] == 0
+    assert run(*ask, "--shard", "3/3")[0] == 0
+    assert (out / "_SUCCESS").exists()
+
+
 def test_parts_of_two_questions_are_no_success(run, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "parts"
     ask = ["recommend", model, "--users", "all", "-o", out, "--format", "csv"]

@@ -22,7 +22,7 @@ from recae.cli.people import (
 )
 from recae.cli.reading import reading_options, refuse_unread
 from recae.errors import ConfigError
-from recae.serving import RecommendationService, load_bundle
+from recae.serving import Bundle, RecommendationService, load_bundle
 from recae.serving.batch import (
     Asked,
     Done,
@@ -118,19 +118,10 @@ def command(
         show_list(answer, as_json=as_json)
         return
     chosen = list_format(target, file_format, as_json=as_json)
+    if target is not None and shard is not None:
+        target = _part_path(target, shard, chosen)
     bundle = load_bundle(directory)
-    only = items_of(bundle, candidates)
-    if only is not None and not len(only):
-        click.echo(f"warning: {candidates}: {NO_CANDIDATE}, for everybody", err=True)
-    asked = Asked(
-        bundle.model,
-        bundle.items,
-        k,
-        exclude_seen,
-        only,
-        items_of(bundle, exclude),
-        bundle.version,
-    )
+    asked = _asked(bundle, k, candidates, exclude, exclude_seen=exclude_seen)
     asking = (
         stored_people(bundle, wanted_users(users, one))
         if interactions is None
@@ -146,7 +137,6 @@ def command(
         stream_recommendations(asked, asking, sys.stdout.buffer, file_format=chosen)
         return
     if shard is not None:
-        target = _part_path(target, shard, chosen)
         whole = (target.with_name(name) for name in ("_SUCCESS", "manifest.json"))
         for stale in (*whole, _counts_path(target)):  # first what says that the others are whole
             stale.unlink(missing_ok=True)
@@ -175,6 +165,16 @@ def _refuse_other_than_one(given: Sequence[str]) -> None:
         )
 
 
+def _asked(
+    bundle: Bundle, k: int, candidates: Path | None, exclude: Path | None, *, exclude_seen: bool
+) -> Asked:
+    only = items_of(bundle, candidates)
+    if only is not None and not len(only):
+        click.echo(f"warning: {candidates}: {NO_CANDIDATE}, for everybody", err=True)
+    refused = items_of(bundle, exclude)
+    return Asked(bundle.model, bundle.items, k, exclude_seen, only, refused, bundle.version)
+
+
 def _place(out: str, shard: str | None) -> Path:
     """Where -o says: a file, or a directory of parts."""
     kind = NewFile(stdout=True) if shard is None else NewDirectory()
@@ -197,7 +197,14 @@ def _shard_numbers(shard: str) -> tuple[int, int]:
 def _part_path(directory: Path, shard: str, file_format: str) -> Path:
     number, parts = _shard_numbers(shard)
     directory.mkdir(parents=True, exist_ok=True)
-    return directory / f"part-{number:05d}-of-{parts:05d}.{file_format}"
+    ending = f"-of-{parts:05d}.{file_format}"
+    for other in sorted(directory.glob("part-*-of-*")):
+        if not other.name.removesuffix(".parts").endswith(ending):
+            raise ConfigError(
+                f"{other} is of another cut than {shard} in {file_format}, and who reads all parts"
+                " would read both: remove those, or name another directory"
+            )
+    return directory / f"part-{number:05d}{ending}"
 
 
 def _counts_path(part: Path) -> Path:

@@ -23,7 +23,7 @@ from recae.data.ids import IdMap
 from recae.errors import ConfigError
 from recae.ranking.recommender import Recommender
 from recae.serving.lists import Format, ListWriter
-from recae.storage import atomic_file, sha256_of, write_json
+from recae.storage import atomic_file, directory_lock, sha256_of, write_json
 
 _AT_ONCE = 4096  # people whose lists are written at once, while the next are ranked
 PART = 65_536  # people of a part, the unit of resuming
@@ -103,22 +103,25 @@ def write_recommendations(
     ------
     ConfigError
         If the parts belong to another question.
+    BusyError
+        If another process resumes this file.
     ResourceError
         If the disk is full.
     """
     if not resume:
         with atomic_file(path) as file:
             return stream_recommendations(asked, groups, file, file_format=file_format)
-    parts = _Parts(path, file_format, question(asked, file_format))
-    total, starts = Done(0, 0, 0), []
-    with closing(_ahead(groups)) as coming:
+    directory = path.with_name(path.name + ".parts")
+    with directory_lock(directory), closing(_ahead(groups)) as coming:
+        parts = _Parts(path, directory, file_format, question(asked, file_format))
+        total, starts = Done(0, 0, 0), []
         for histories, users in coming:
             for at in range(0, len(users), PART):
                 rows = np.arange(at, min(len(users), at + PART))
                 some = histories.take(slice(at, at + PART)), users.take(rows)
                 starts.append(total.users)
                 total += parts.done(starts[-1], some) or parts.write(starts[-1], asked, some)
-    parts.join(starts)
+        parts.join(starts)
     return total
 
 
@@ -220,11 +223,12 @@ class _Parts:
     and parts without it answer nobody knows what. So the process may die at any moment.
     """
 
-    def __init__(self, path: Path, file_format: Format, question: dict[str, object]) -> None:
+    def __init__(
+        self, path: Path, directory: Path, file_format: Format, question: dict[str, object]
+    ) -> None:
         self._path = path
         self._format = file_format
-        self._directory = path.with_name(path.name + ".parts")
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
         self._question = self._directory / "question.json"
         if not self._question.exists():
             self._remove()
@@ -279,6 +283,7 @@ class _Parts:
                     writer.copy(source)
         self._remove()
         self._question.unlink()
+        (self._directory / "lock").unlink()  # who comes now makes another
         with suppress(OSError):  # what others put there stays
             self._directory.rmdir()
 
