@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from rates import machine
+from rates import machine, rates
 
 CUTS = [5, 20, 100]
 
@@ -126,7 +126,7 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
     result = prove(arguments.data)
-    result["machine"] = machine()
+    result |= {"machine": machine(), "rates": rates(batch=500)}
     result["command"] = ["python", "benchmarks/like.py", *sys.argv[1:]]
     text = json.dumps(result, indent=1) + "\n"
     if arguments.out is not None:
