@@ -162,8 +162,8 @@ class GroupedReading:
             place = int(again[0])
             raise DataError(
                 f"{account.source}: line {lines[place]}: user {ids[place]!r} was there before, and"
-                " others between; to be read in groups, the rows of each person have to stand"
-                " together: sort the input by user, or leave out --grouped"
+                " others between; in groups the rows of each person have to stand together: sort"
+                " the input by user, or read it all at once"
             )
 
 
