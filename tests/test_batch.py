@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import CancelledError
 from itertools import count
 from pathlib import Path
 from threading import Event
-from threading import enumerate as enumerate_threads
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -280,61 +282,97 @@ def test_two_processes_do_not_resume_one_file(
     assert path.read_bytes() == unbroken[4]
 
 
-# ---------------------------------------------------------------- groups made ahead
+# ---------------------------------------------------------------- reading and ranking at once
 
 
 def test_the_next_group_is_made_while_one_is_used_and_no_more() -> None:
     made: list[int] = []
-    using = Event()
+    used: list[int] = []
+    second = Event()
 
     def groups() -> Iterator[Any]:
         for number in range(4):
-            if number == 1:
-                assert using.wait(10)  # the first is in use
             made.append(number)
+            if number == 1:
+                second.set()
             yield number
 
-    with closing(batch._ahead(groups())) as coming:
-        assert next(coming) == 0
-        using.set()
-        deadline = monotonic() + 10
-        while made != [0, 1] and monotonic() < deadline:
-            sleep(0.001)
-        sleep(0.05)
-        assert made == [0, 1]
-        assert list(coming) == [1, 2, 3]
+    def use(group: Any, left: Event) -> None:
+        if group == 0:
+            assert second.wait(30)  # the next is made meanwhile
+            sleep(0.05)
+            assert made == [0, 1]
+        assert not left.is_set()
+        used.append(group)
+
+    batch._while_reading(groups(), use)
+    assert used == [0, 1, 2, 3]
 
 
-def test_what_goes_wrong_with_a_group_is_raised_where_it_is_used() -> None:
-    def groups() -> Iterator[Any]:
-        yield 0
-        raise ConfigError("no second group")
-
-    coming = batch._ahead(groups())
-    assert next(coming) == 0
-    with pytest.raises(ConfigError, match="no second group"):
-        next(coming)
-
-
-def test_groups_left_half_way_are_closed_unless_they_wait_for_somebody() -> None:
+def test_what_goes_wrong_on_either_side_is_raised_and_ends_the_other() -> None:
+    told: list[bool] = []
     closed = Event()
 
-    def groups() -> Iterator[Any]:
+    def groups(bad: bool) -> Iterator[Any]:
         try:
-            yield from range(9)
+            yield 0
+            if bad:
+                raise ConfigError("no second group")
+            yield 1
+            yield 2
         finally:
             closed.set()
 
-    with closing(batch._ahead(groups())) as coming:
-        next(coming)
-    assert closed.wait(10)
+    def until_left(_: Any, left: Event) -> None:
+        told.append(left.wait(30))
+        raise CancelledError
 
-    def a_pipe() -> Iterator[Any]:
-        yield 0
-        Event().wait()
+    with pytest.raises(ConfigError, match="no second group"):
+        batch._while_reading(groups(bad=True), until_left)
+    assert told == [True]
 
-    started = monotonic()
-    with closing(batch._ahead(a_pipe())) as coming:
-        next(coming)
-    assert monotonic() - started < 60  # it ends at all
-    assert all(thread.daemon for thread in enumerate_threads() if thread.name == "recae-read")
+    def fail(_: Any, __: Event) -> None:
+        raise ConfigError("no list")
+
+    closed.clear()
+    with pytest.raises(ConfigError, match="no list"):
+        batch._while_reading(groups(bad=False), fail)
+    assert closed.is_set()
+
+
+def test_lists_that_nobody_asks_for_any_more_are_no_part(
+    data: recae.Interactions, tmp_path: Path
+) -> None:
+    left = Event()
+    left.set()
+    parts = batch._Parts(tmp_path / "lists.csv", tmp_path, "csv", {})
+    asked = Asked(recae.Popularity().fit(data), data.items, 4)
+    with pytest.raises(CancelledError):
+        parts.write(0, asked, (data.histories(), data.users), left)
+    assert [p.name for p in tmp_path.iterdir()] == ["question.json"]
+
+
+@pytest.mark.parametrize("options", [["--resume"], []])
+@pytest.mark.parametrize("sent", ["", "user,item\nu1,i1\nu2,i2\n"])
+def test_a_pipe_that_says_nothing_more_does_not_keep_a_process_that_is_stopped(
+    data: recae.Interactions, tmp_path: Path, options: list[str], sent: str
+) -> None:
+    recae.save(recae.Popularity().fit(data), tmp_path / "model", data=data)
+    out = tmp_path / "out"
+    out.mkdir()
+    asked = ["--interactions", "-", "--grouped", "-o", out / "lists.csv", "--rejects", out / "bad"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "recae", "recommend", tmp_path / "model", *asked, *options],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(sent)
+        process.stdin.flush()
+        while not any(name.name.startswith(".bad") for name in out.iterdir()):
+            sleep(0.01)  # until it reads
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert "Fatal" not in process.stderr.read()
+    left = {path.name for path in out.iterdir()}
+    assert left == ({"lists.csv.parts"} if options else set())

@@ -131,7 +131,9 @@ def test_rows_below_the_minimum_belong_to_the_person_too(tmp_path: Path) -> None
         list(GroupedReading(path, people=1, min_rating=4))
 
 
-def test_the_whole_input_is_judged_at_its_end(tmp_path: Path) -> None:
+def test_the_whole_input_is_judged_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, rejects = tmp_path / "people.csv", tmp_path / "rejects.csv"
     path.write_text("user,item\n" + "a,x\n" * 5 + "b\n" * 3)
     with pytest.raises(DataError, match="3 of 8 rows are malformed"):
@@ -145,7 +147,8 @@ def test_the_whole_input_is_judged_at_its_end(tmp_path: Path) -> None:
     path.write_text("user,item,rating\na,x,1\n")
     with pytest.raises(DataError, match="no usable rows among 1"):
         list(GroupedReading(path, people=1, min_rating=2))
-    path.write_text("user,item,time\na,x,1500000000\nb,x,1500000000000\n")
+    path.write_text("user,item,time\n" + "a,x,1500000000\n" * 9 + "b,x,1500000000000\n" * 9)
+    small_blocks(monkeypatch, 2)
     with pytest.raises(DataError, match="more than one unit"):
         list(GroupedReading(path, people=1))
     with pytest.raises(ConfigError, match="min_user counts rows of the whole input"):
@@ -287,6 +290,7 @@ def test_what_is_wrong_is_said_and_leaves_no_file(ask: Ask, tmp_path: Path) -> N
     people.write_text("user,item,rating\na,x,5\n")
     code, _, err = ask(*question)
     assert (code, "has no item that the model knows" in err) == (3, True), err
+    assert "note: columns read: user 'user', item 'item'" in err
     assert not out.exists()
     for options, message in (
         (("--users", "all", "--grouped"), "--grouped says how a file is read; it goes with"),

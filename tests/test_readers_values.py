@@ -439,3 +439,20 @@ def test_items_that_are_refused(
     text = "u,7\n" if options else "user,item\nu,7\n"
     with pytest.raises(DataError, match=message):
         read_text(tmp_path, text, items=items, **options)
+
+
+@pytest.mark.parametrize("values", [["a", "a", "b"], ["a", None, "b"]])
+def test_a_dictionary_with_a_value_twice_or_with_none_is_read_as_its_values(
+    values: list[str | None],
+) -> None:
+    codes = pa.array([0, 1, 2, 0])
+    users = pa.DictionaryArray.from_arrays(codes, pa.array(values))
+    plain = pa.array([values[code] for code in codes.to_pylist()])
+    items = pa.array(["x", "y", "x", "x"])
+    found, wanted = (
+        recae.read_interactions(pa.table({"user": column, "item": items}), max_bad_rows=1)
+        for column in (users, plain)
+    )
+    assert found.users == wanted.users
+    assert found.fingerprint() == wanted.fingerprint()
+    assert found.report == wanted.report

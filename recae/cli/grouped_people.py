@@ -53,11 +53,10 @@ class GroupedPeople:
             mapped = in_model(self._bundle, group.data.matrix, place)
             histories, users, nobody = asking(mapped, group.data.users)
             strangers += nobody
-            if len(users):
-                yield histories, users
-        refuse_if_none_known(self._source, any_known)
+            yield histories, users
         assert self._reading.report is not None
         tell(self._reading.report)
+        refuse_if_none_known(self._source, any_known)
         tell_unknown_items(self._source, list(unknown))
         tell_left_out(self._source, strangers, below)
         self.left_out = strangers + below

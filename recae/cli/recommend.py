@@ -85,8 +85,8 @@ def command(
     as JSON lines.
     --interactions reads FILE as the training data was read, where options do not say otherwise;
     people of whom the model knows no item, or no row counts, get no list and are named on stderr.
-    With --grouped people are ranked while FILE is read, in memory that does not grow with it (but
-    for 8 bytes a person), and a person whose rows do not stand together is refused.
+    With --grouped people are ranked while FILE is read, in memory that does not grow with its rows
+    (but for some 8 bytes a person), and a person whose rows do not stand together is refused.
     """
     ways = {
         "--users": users, "--user": one, "--interactions": interactions, "--history": history,

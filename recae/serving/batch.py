@@ -7,12 +7,12 @@ What stands on disk under the final name is always whole.
 
 import hashlib
 import json
-from collections.abc import Generator, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
+from threading import Event
 from typing import Any, final
 
 import numpy as np
@@ -112,15 +112,20 @@ def write_recommendations(
         with atomic_file(path) as file:
             return stream_recommendations(asked, groups, file, file_format=file_format)
     directory = path.with_name(path.name + ".parts")
-    with directory_lock(directory), closing(_ahead(groups)) as coming:
+    with directory_lock(directory):
         parts = _Parts(path, directory, file_format, question(asked, file_format))
         total, starts = Done(0, 0, 0), []
-        for histories, users in coming:
+
+        def keep(group: People, left: Event) -> None:
+            nonlocal total
+            histories, users = group
             for at in range(0, len(users), PART):
                 rows = np.arange(at, min(len(users), at + PART))
                 some = histories.take(slice(at, at + PART)), users.take(rows)
                 starts.append(total.users)
-                total += parts.done(starts[-1], some) or parts.write(starts[-1], asked, some)
+                total += parts.done(starts[-1], some) or parts.write(starts[-1], asked, some, left)
+
+        _while_reading(groups, keep)
         parts.join(starts)
     return total
 
@@ -129,37 +134,38 @@ def stream_recommendations(
     asked: Asked, groups: Iterable[People], file: Any, *, file_format: Format
 ) -> Done:
     """Write the lists of all people to an open binary file, a standard output say."""
-    with ListWriter(file, file_format) as writer, closing(_ahead(groups)) as coming:
-        return sum((_write(asked, people, writer) for people in coming), Done(0, 0, 0))
+    total = Done(0, 0, 0)
+    with ListWriter(file, file_format) as writer:
+
+        def append(group: People, left: Event) -> None:
+            nonlocal total
+            total += _write(asked, group, writer, left)
+
+        _while_reading(groups, append)
+    return total
 
 
-def _ahead(groups: Iterable[People]) -> Generator[People]:
-    """`groups`, the next of them made in another thread while the caller has one."""
-    wanted: SimpleQueue[bool] = SimpleQueue()
-    made: SimpleQueue[People | BaseException | None] = SimpleQueue()
+def _while_reading(groups: Iterable[People], work: Callable[[People, Event], None]) -> None:
+    """Call `work` with each of `groups`, in another thread, while the next is made in this one.
 
-    def make() -> None:
+    Here signals arrive, and they end the wait for a pipe that says nothing. `work` also gets what
+    tells it to give up, with an error.
+    """
+    left, coming = Event(), iter(groups)
+    with ThreadPoolExecutor(1, "recae-write") as pool:
         try:
-            for group in groups:
-                made.put(group)
-                if not wanted.get():
-                    return
-            made.put(None)
-        except BaseException as error:  # noqa: BLE001  # raised where the groups are used
-            made.put(error)
-
-    # A daemon, because a pipe that says nothing must not keep a process that is told to end
-    maker = Thread(target=make, name="recae-read", daemon=True)
-    maker.start()
-    try:
-        while (group := made.get()) is not None:
-            if isinstance(group, BaseException):
-                raise group
-            wanted.put(True)
-            yield group
-    finally:
-        wanted.put(False)
-        maker.join(timeout=1.0)
+            working: Future[None] | None = None
+            for group in coming:
+                if working is not None:
+                    working.result()
+                working = pool.submit(work, group, left)
+            if working is not None:
+                working.result()
+        finally:
+            left.set()
+            if isinstance(coming, Generator):  # a reader has files open
+                coming.close()
+            working = None  # or its error and this frame hold each other, and what is open
 
 
 def question(asked: Asked, file_format: Format) -> dict[str, object]:
@@ -195,7 +201,7 @@ def _digest(digest: Any, array: np.ndarray | None) -> None:
         digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
 
 
-def _write(asked: Asked, people: People, writer: ListWriter) -> Done:
+def _write(asked: Asked, people: People, writer: ListWriter, left: Event) -> Done:
     histories, users = people
     total = Done(0, 0, 0)
     lists = asked.model.recommend_batches(
@@ -207,6 +213,8 @@ def _write(asked: Asked, people: People, writer: ListWriter) -> Done:
         exclude=asked.exclude,
     )
     for rows, top in lists:
+        if left.is_set():
+            raise CancelledError  # nobody asks for the others any more
         writer.write(top, users, rows, asked.items)
         lengths = (top.items >= 0).sum(axis=1)
         short = int((lengths < asked.k).sum())
@@ -264,13 +272,13 @@ class _Parts:
             raise ConfigError(self._refusal())
         return Done(**said)
 
-    def write(self, start: int, asked: Asked, people: People) -> Done:
+    def write(self, start: int, asked: Asked, people: People, left: Event) -> Done:
         part, about = self._files(start)
         with (
             atomic_file(part) as file,
             ListWriter(file, self._format, header=False) as writer,
         ):
-            done = _write(asked, people, writer)
+            done = _write(asked, people, writer, left)
         told = {"people_sha256": people_sha256(people), "sha256": file.written.sha256}
         write_json(about, {**asdict(done), **told})
         return done

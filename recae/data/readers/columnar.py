@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recae.arguments import refuse_other
@@ -121,7 +122,18 @@ def _frame_batches(frame: pd.DataFrame, columns: Columns) -> Iterator[Batch]:
         yield _batch(arrays)
 
 
+def _each_once(array: Any) -> Any:
+    """`array`; if it has a dictionary that holds a value twice, or none, with another one."""
+    if not pa.types.is_dictionary(array.type):
+        return array
+    values = array.dictionary
+    if not values.null_count and pc.count_distinct(values).as_py() == len(values):
+        return array
+    return array.dictionary_decode().dictionary_encode()
+
+
 def _batch(arrays: dict[str, Any]) -> Batch:
+    arrays = {role: _each_once(array) for role, array in arrays.items()}
     columns: Sequence[Any] = list(arrays.values())
 
     def raw(row: int) -> bytes:

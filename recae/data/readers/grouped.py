@@ -44,10 +44,10 @@ class Group:
 class GroupedReading:
     """An input that holds each person's rows one after the other, read a group of people at a time.
 
-    Iterate once. What is held does not grow with the input, but for 8 bytes a person: a hash of the
-    id, by which a person who comes back is found out. (Of a hundred million people, two have the
-    same hash, and are refused, once in four thousand times.) Where groups end follows from the
-    rows alone.
+    Iterate once. What is held does not grow with the input, but for 8 bytes a person (two or three
+    times that while they are sorted): a hash of the id, by which a person who comes back is found
+    out. Of a hundred million people, two have the same hash, and are refused, once in four thousand
+    times. Where groups end follows from the rows alone.
 
     Parameters
     ----------
@@ -59,7 +59,8 @@ class GroupedReading:
     Attributes
     ----------
     report
-        What happened to every row, once all groups were read.
+        What happened to every row, once all groups were read; what could be said of the times of
+        all is not in it.
 
     Raises
     ------
@@ -220,7 +221,8 @@ class _Hashes:
         for known in self._arrays:
             again |= known[np.searchsorted(known[:-1], merged)] == merged
         while self._arrays and len(self._arrays[-1]) < 2 * len(merged):
-            merged = np.sort(np.concatenate([self._arrays.pop(), merged]), kind="stable")
+            merged = np.concatenate([self._arrays.pop(), merged])
+            merged.sort(kind="stable")
         if len(merged):
             self._arrays.append(merged)
         out = np.zeros(len(new), dtype=bool)
