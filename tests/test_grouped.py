@@ -333,4 +333,5 @@ def test_memory_does_not_grow_with_the_file(
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
-    assert peaks[1] < 1.3 * peaks[0]
+    more_rows = 15_000 * 5  # held all at once, each takes some 40 bytes
+    assert peaks[1] - peaks[0] < 8 * more_rows

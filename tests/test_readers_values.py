@@ -450,7 +450,7 @@ def test_a_dictionary_with_a_value_twice_or_with_none_is_read_as_its_values(
     plain = pa.array([values[code] for code in codes.to_pylist()])
     items = pa.array(["x", "y", "x", "x"])
     found, wanted = (
-        recae.read_interactions(pa.table({"user": column, "item": items}), max_bad_rows=1)
+        read_interactions(pa.table({"user": column, "item": items}), max_bad_rows=1)
         for column in (users, plain)
     )
     assert found.users == wanted.users
