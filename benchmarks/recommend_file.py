@@ -67,8 +67,8 @@ def _measured(arguments: list[str]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[5_000_000, 20_000_000])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000_000, 60_000_000])
+    parser.add_argument("--rounds", type=int, default=2)
     out = Path(__file__).parent / "results" / "recommend_file.json"
     parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
