@@ -147,10 +147,11 @@ def test_the_whole_input_is_judged_at_its_end(
     path.write_text("user,item,rating\na,x,1\n")
     with pytest.raises(DataError, match="no usable rows among 1"):
         list(GroupedReading(path, people=1, min_rating=2))
-    path.write_text("user,item,time\n" + "a,x,1500000000\n" * 9 + "b,x,1500000000000\n" * 9)
-    small_blocks(monkeypatch, 2)
+    times = [1_500_000_000] * 9 + [1_500_000_000_000] * 9  # of people who share no batch
+    small_blocks(monkeypatch, 3)
+    frame = pd.DataFrame({"user": ["a"] * 9 + ["b"] * 9, "item": "x", "time": times})
     with pytest.raises(DataError, match="more than one unit"):
-        list(GroupedReading(path, people=1))
+        list(GroupedReading(frame, people=1))
     with pytest.raises(ConfigError, match="min_user counts rows of the whole input"):
         GroupedReading(path, people=1, min_user=2)
     with pytest.raises(ConfigError, match="into the input"):

@@ -135,7 +135,7 @@ def _csv_lines(table: Any) -> memoryview:
 
 
 def _quoted(texts: Any) -> Any:
-    needed = pc.match_substring_regex(texts, '[",\r\n]|^$')
+    needed = pc.match_substring_regex(texts, '[",\r\n]')
     if not pc.any(needed, min_count=0).as_py():
         return texts
     inside = pc.replace_substring(texts, '"', '""')
