@@ -147,9 +147,9 @@ def test_the_whole_input_is_judged_at_its_end(
     path.write_text("user,item,rating\na,x,1\n")
     with pytest.raises(DataError, match="no usable rows among 1"):
         list(GroupedReading(path, people=1, min_rating=2))
-    times = [1_500_000_000] * 9 + [1_500_000_000_000] * 9  # of people who share no batch
+    times = np.repeat([1_500_000_000, 5, 1_500_000_000_000], 9)  # between them no unit shows
     small_blocks(monkeypatch, 3)
-    frame = pd.DataFrame({"user": ["a"] * 9 + ["b"] * 9, "item": "x", "time": times})
+    frame = pd.DataFrame({"user": np.repeat(["a", "b", "c"], 9), "item": "x", "time": times})
     with pytest.raises(DataError, match="more than one unit"):
         list(GroupedReading(frame, people=1))
     with pytest.raises(ConfigError, match="min_user counts rows of the whole input"):
