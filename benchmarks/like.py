@@ -1,4 +1,4 @@
-"""Proves `--like`: RecBole and Cornac, as installed, judge the lists that we judge as they would.
+"""Proves `evaluate_like`: RecBole and Cornac, as installed, find the same figures of our lists.
 
 Usage: python benchmarks/like.py DIR [-o FILE]
 
@@ -138,8 +138,9 @@ def main() -> int:
 def prove(folder: Path) -> dict:
     """Ask both libraries about both models."""
     from recae.data.readers import read_interactions
+    from recae.evaluation.like import evaluate_like
     from recae.experiment import load_config, make_model, make_split, run_summary
-    from recae.experiment.run import like_library, train_counts
+    from recae.experiment.run import train_counts
 
     config = load_config(
         flags={
@@ -153,7 +154,6 @@ def prove(folder: Path) -> dict:
     split = make_split(data, config)
     test = split.test
     assert test is not None
-    metrics = [f"recall@{k}" for k in CUTS]
     compared, versions, largest = [], {}, 0.0
     for name in ("ease", "popular"):
         model = make_model(name, config).fit(split.train)
@@ -172,7 +172,14 @@ def prove(folder: Path) -> dict:
             for library, code in (("recbole", RECBOLE), ("cornac", CORNAC)):
                 theirs = ask(library, code, file)
                 versions[library] = theirs["version"]
-                ours = like_library(model, split, library, metrics=metrics)
+                ours = evaluate_like(
+                    model,
+                    test,
+                    library,
+                    cutoffs=CUTS,
+                    popularity=train_counts(split.train),
+                    untrained_items=split.notes["items_never_trained"],
+                )
                 assert {f.name for f in ours.figures} == set(theirs["figures"])
                 for figure in ours.figures:
                     if name == "popular" and figure.name not in FREE_OF_TIES:

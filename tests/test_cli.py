@@ -644,7 +644,7 @@ def test_all_of_an_evaluation_is_about_the_version_it_began_with(
     out = tmp_path / "m"
     train = ["train", small, "-o", out, "--model", "ease", "--set"]
     assert run(*train, "ease.l2=5")[0] == 0
-    ask = ["evaluate", out, small, "--like", "cornac", "--json"]
+    ask = ["evaluate", out, small, "--json"]
     before = json.loads(run(*ask)[1])
     first = current_version(out)
     real, later = bundle._read, []
@@ -827,9 +827,6 @@ def test_test_users_with_nothing_to_ask_for_are_told(run, tmp_path: Path) -> Non
     code, _, err = run(*ask, "--require-beat", "popular")
     assert code == 8, err
     assert "no value" in err
-    code, _, err = run(*ask, "--like", "recbole")
-    assert code == 3, err
-    assert "nothing to count" in err
 
 
 def test_a_dash_is_refused_where_nothing_goes_to_stdout(run, model: Path) -> None:

@@ -1,9 +1,7 @@
 """Our lists under the definitions of RecBole and Cornac, transcribed user by user."""
 
-import json
 from collections import Counter
 from math import log, log2
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,15 +9,11 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import rankdata
 
-from recae.cli.main import _run
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
-from recae.data.protocols import split
 from recae.data.split import HeldOut
-from recae.data.synthetic import Synthetic
 from recae.errors import ConfigError
 from recae.evaluation.like import evaluate_like
-from recae.experiment import compare
 from recae.models.ease import EASE
 from recae.models.popular import Popularity
 from recae.ranking.recommender import Recommender
@@ -165,43 +159,3 @@ def test_what_is_refused_and_told(world: World) -> None:
     assert "never trained on count as targets" in str(found)
     with pytest.raises(ConfigError, match="recbole has no figure 'recall@6'"):
         found["recall@6"]
-
-
-def test_a_comparison_tells_the_figures_of_a_library_beside_ours() -> None:
-    data = Synthetic(n_users=150, n_items=50).interactions()
-    table = compare(
-        ["popular", "als"], split(data, rng=1), metrics=["recall-all@10"], seeds=2, like="recbole"
-    )
-    told = json.loads(json.dumps(table.to_json()))
-    assert told["like"]["name"] == "recbole"
-    unreachable = table.entries[0].reports[0].n_unreachable
-    for entry in table.entries:
-        ours, theirs = entry.summary("recall-all@10")["mean"], entry.like_figures()["recall@10"]
-        assert ours is not None
-        assert told["like"]["models"][entry.name]["recall@10"] == theirs
-        assert (theirs == pytest.approx(ours, abs=1e-12)) == (unreachable == 0)
-    assert "as recbole defines it" in table.like_text()
-    plain = compare(["popular"], split(data, rng=1), metrics=["recall-all@10"])
-    assert plain.to_json()["like"] is None
-    assert not plain.like_text()
-    with pytest.raises(ConfigError, match="no library 'surprise'"):
-        compare(["popular"], split(data, rng=1), like="surprise")
-
-
-def test_the_commands_tell_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    people = Synthetic(n_users=90, n_items=40).interactions()
-    rows = zip(*people.matrix.nonzero(), strict=True)
-    file = tmp_path / "rows.csv"
-    file.write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u, i in rows))
-    model = str(tmp_path / "model")
-    assert _run(["train", str(file), "--model", "ease", "-o", model], debug=False) == 0
-    capsys.readouterr()
-    asked = ["evaluate", model, str(file), "--metrics", "recall-all@5", "--like", "cornac"]
-    assert _run(asked, debug=False) == 0
-    assert "as cornac defines it" in capsys.readouterr().out
-    assert _run([*asked, "--json"], debug=False) == 0
-    told = json.loads(capsys.readouterr().out)
-    figures = {figure["name"]: figure["value"] for figure in told["like"]["figures"]}
-    assert figures["Recall@5"] == pytest.approx(told["metrics"]["recall-all@5"]["mean"], abs=1e-12)
-    assert _run(["compare", str(file), "--models", "ease", "--like", "recbole"], debug=False) == 0
-    assert "as recbole defines it" in capsys.readouterr().out

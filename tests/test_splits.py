@@ -100,13 +100,3 @@ def test_the_command_compares_on_several_splits(
     assert len(told["models"]["ease"]["ndcg@10"]["each_split"]) == 2
     assert _run([*asked, "--html", str(tmp_path / "report.html")], debug=False) == 2
     assert "--html shows one split" in capsys.readouterr().err
-
-
-def test_figures_of_another_library_are_means_over_splits(data: Interactions) -> None:
-    found = compare_splits(["random", "ease"], data, CONFIG, splits=2, like="recbole")
-    each = [table["ease"].like_figures()["recall@10"] for table in found.tables]
-    text = found.like_text()
-    assert text.startswith("as recbole defines it, means over splits")
-    line = next(line for line in text.splitlines() if line.startswith("recall@10"))
-    assert line.split()[1 + found.names().index("ease")] == f"{sum(each) / 2:.4f}"
-    assert compare_splits(["random"], data, CONFIG, splits=2).like_text() == ""

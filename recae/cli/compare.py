@@ -11,7 +11,6 @@ from recae.cli import progress
 from recae.cli.output import NewFile, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import ConfigError
-from recae.evaluation.like import LIBRARIES
 from recae.experiment import ComparisonTable, compare, data_summary, make_split, run_summary
 from recae.experiment.report import ready_for_html
 from recae.experiment.splits import SplitsTable, compare_splits
@@ -32,9 +31,6 @@ from recae.experiment.splits import SplitsTable, compare_splits
     metavar="NAME",
     help="Exit with 8 unless a model beats this one, with --split-seeds in every split.",
 )
-@click.option(
-    "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
-)
 @click.option("-o", "--out", type=NewFile(stdout=True), help="Also write the JSON here.")
 @click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
 @click.option("--markdown", type=NewFile(), help="Write the figures as Markdown.")
@@ -47,7 +43,6 @@ def command(
     seeds: int,
     split_seeds: int,
     require_beat: str | None,
-    like: str | None,
     out: Path | None,
     html: Path | None,
     markdown: Path | None,
@@ -75,7 +70,6 @@ def command(
                 seeds=seeds,
                 about=summary,
                 require_beat=require_beat,
-                like=like,
             )
         else:
             table = compare(
@@ -86,13 +80,12 @@ def command(
                 seeds=seeds,
                 data=summary,
                 require_beat=require_beat,
-                like=like,
             )
     made_by = ["recae", *sys.argv[1:]]
     result = table.to_json() | {"command": made_by, "run": run_summary()}
     if out is not None:
         write_text(out, json.dumps(result, indent=1) + "\n")
-    told: list[object] = [table, table.like_text()]
+    told: list[object] = [table]
     if isinstance(table, ComparisonTable):
         told += [table.differences(), table.parts()]
         if html is not None:

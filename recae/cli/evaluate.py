@@ -1,7 +1,6 @@
 """`recae evaluate`."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +8,8 @@ import click
 
 from recae.cli.output import NewFile, show, write_text
 from recae.evaluation import write_per_user
-from recae.evaluation.like import LIBRARIES
 from recae.experiment import evaluate_stored
 from recae.experiment.report import ready_for_html
-from recae.experiment.run import like_library
 from recae.experiment.stored import stored_table
 from recae.serving import load_bundle
 
@@ -26,9 +23,6 @@ from recae.serving import load_bundle
     "--by", multiple=True, help="Also by segment: history, popularity, a column of --user-table."
 )
 @click.option("--user-table", help="File with a row a user: user_id, country, ...")
-@click.option(
-    "--like", type=click.Choice(LIBRARIES), help="Judge the lists by its definitions, too."
-)
 @click.option("--per-user", type=NewFile(), help="Write each user's figures.")
 @click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
 @click.option("--markdown", type=NewFile(), help="Write the figures as Markdown.")
@@ -40,7 +34,6 @@ def command(
     part: Literal["test", "validation"],
     by: tuple[str, ...],
     user_table: str | None,
-    like: str | None,
     per_user: Path | None,
     html: Path | None,
     markdown: Path | None,
@@ -76,12 +69,6 @@ def command(
         write_per_user(report, per_user)
     value: dict[str, Any] = {**report.to_json(), "part": part, "protocol": split.to_json()}
     text = f"{part} part, protocol {split.protocol}\n{report}"
-    if like is not None:
-        theirs = like_library(bundle.model, split, like, metrics=list(report.metrics), part=part)
-        value["like"] = theirs.to_json()
-        text += f"\n\n{theirs}"
-        if table is not None:
-            table = replace(table, entries=(replace(table.entries[0], like=(theirs,)),))
     if table is not None:
         made_by = ["recae", *sys.argv[1:]]
         if html is not None:

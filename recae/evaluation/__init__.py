@@ -1,7 +1,6 @@
 """Metrics, evaluator, significance and reports."""
 
 from recae.evaluation.evaluator import evaluate
-from recae.evaluation.like import LikeReport, evaluate_like
 from recae.evaluation.names import ACCEPTED, DEFAULT_METRICS, Metric, parse_metric
 from recae.evaluation.parts import PartsCompared, compare_parts
 from recae.evaluation.report import Report, Segment, Summary, write_per_user
@@ -13,7 +12,6 @@ __all__ = [
     "Comparison",
     "DEFAULT_METRICS",
     "Difference",
-    "LikeReport",
     "Metric",
     "PartsCompared",
     "Report",
@@ -23,7 +21,6 @@ __all__ = [
     "compare_parts",
     "compare_reports",
     "evaluate",
-    "evaluate_like",
     "parse_metric",
     "write_per_user",
 ]

@@ -16,7 +16,6 @@ from recae.evaluation import (
     DEFAULT_METRICS,
     SEGMENTS,
     Comparison,
-    LikeReport,
     PartsCompared,
     Report,
     compare_parts,
@@ -25,7 +24,6 @@ from recae.evaluation import (
     parse_metric,
 )
 from recae.evaluation.aligned import aligned
-from recae.evaluation.like import LIBRARIES
 from recae.evaluation.names import parse_metrics
 from recae.experiment.config import RunConfig
 from recae.experiment.details import (
@@ -36,7 +34,7 @@ from recae.experiment.details import (
     training_of,
     with_detail,
 )
-from recae.experiment.run import like_library, make_model, train_counts
+from recae.experiment.run import make_model, train_counts
 from recae.models.options import config_json
 from recae.ranking.recommender import Recommender
 
@@ -60,8 +58,6 @@ class Entry:
         Seconds of the fit, mean over seeds; None for a model that came fitted.
     details
         What `ComparisonTable.to_html` tells besides.
-    like
-        What another library would say, one a training seed; empty where none was asked for.
     """
 
     name: str
@@ -69,12 +65,6 @@ class Entry:
     config: Mapping[str, object]
     fit_s: float | None
     details: Details
-    like: tuple[LikeReport, ...] = ()
-
-    def like_figures(self) -> dict[str, float]:
-        """Figures of the other library by its names, means over the seeds."""
-        names = [figure.name for figure in self.like[0].figures] if self.like else []
-        return {name: float(np.mean([like[name] for like in self.like])) for name in names}
 
     def summary(self, metric: str) -> dict[str, float | int | None]:
         """Mean over users (and seeds), its standard error over users, and the seeds' spread."""
@@ -198,24 +188,6 @@ class ComparisonTable:
 
         return comparison_markdown(self, command=command)
 
-    def like_rows(self) -> list[list[str]]:
-        """Figures of the other library as text, the head first; empty where none was asked for."""
-        likes = [entry.like[0] for entry in self.entries if entry.like]
-        figures = {entry.name: entry.like_figures() for entry in self.entries}
-        rows = [
-            [figure.name, *(f"{figures[name][figure.name]:.4f}" for name in self.names())]
-            for figure in (likes[0].figures if likes else ())
-        ]
-        return [["metric", *self.names()], *rows] if rows else []
-
-    def like_text(self) -> str:
-        """Return the figures of the other library as a table; empty where none was asked for."""
-        likes = [entry.like[0] for entry in self.entries if entry.like]
-        if not likes:
-            return ""
-        notes = [f"- {note}" for note in likes[0].notes]
-        return "\n".join([f"as {likes[0].name} defines it", *aligned(self.like_rows()), *notes])
-
     def rows(self, *, intervals: bool = False) -> list[list[str]]:
         """Return the table as text, its head first, without the columns that hold nothing."""
         columns = [n for metric in self.metrics for n in (metric, "95% interval", "seed sd")]
@@ -273,7 +245,6 @@ def compare(
     seeds: int = 1,
     data: Mapping[str, object] | None = None,
     require_beat: str | None = None,
-    like: str | None = None,
 ) -> ComparisonTable:
     """Fit what is not fitted, and judge all models on the test part of `split`.
 
@@ -295,16 +266,13 @@ def compare(
     require_beat
         Model that `ComparisonTable.require_beat` will be asked about: a question that has no answer
         is refused here.
-    like
-        Library of `recae.evaluation.evaluate_like` by whose definitions the same lists are judged,
-        too.
 
     Raises
     ------
     ConfigError
         Before anything is fitted: if the split has no test part, a name, option or metric is not
-        accepted, there is no such library, no model or one is there twice, `seeds` is below 1, or
-        `require_beat` is not compared or the first metric has no value for each user.
+        accepted, no model or one is there twice, `seeds` is below 1, or `require_beat` is not
+        compared or the first metric has no value for each user.
     """
     refuse_other("split", split, Split, "a Split, as recae.split returns")
     if split.test is None:
@@ -313,8 +281,6 @@ def compare(
         raise ConfigError(f"seeds is {seeds}; at least 1 is accepted")
     metrics = [metric.name for metric in parse_metrics(metrics)]
     first = metrics[0]
-    if like is not None and like not in LIBRARIES:
-        raise ConfigError(f"there is no library {like!r}; there are {', '.join(LIBRARIES)}")
     runs = [
         _runs(model, config or RunConfig(), seeds) for model in several("models", models, "models")
     ]
@@ -328,7 +294,7 @@ def compare(
         _check_question(require_beat, names, first)
     entries: list[Entry] = []
     while runs:  # a model that is judged is let go before the next is fitted
-        entries.append(_entry(runs.pop(0), split, tuple(metrics), like))
+        entries.append(_entry(runs.pop(0), split, tuple(metrics)))
         logger.info("compared", extra={"entry": entries[-1].name})
     entries.sort(key=lambda e: -(e.summary(first)["mean"] or 0.0))
     return ComparisonTable(tuple(entries), tuple(metrics), split, data or {})
@@ -354,14 +320,11 @@ def _runs(model: Recommender | str, config: RunConfig, seeds: int) -> list[Recom
     return seeded if hasattr(seeded[0].config, "rng") else seeded[:1]
 
 
-def _entry(
-    candidates: list[Recommender], split: Split, metrics: tuple[str, ...], library: str | None
-) -> Entry:
+def _entry(candidates: list[Recommender], split: Split, metrics: tuple[str, ...]) -> Entry:
     assert split.test is not None
     popularity = train_counts(split.train)
     reports: list[Report] = []
     details: list[Details] = []
-    likes: list[LikeReport] = []
     seconds: list[float] = []
     for candidate in candidates:
         if not _is_fitted(candidate):
@@ -379,13 +342,9 @@ def _entry(
         report, more = detailed(full, metrics, candidate, split.test, training_of(candidate))
         reports.append(report)
         details.append(more)
-        if library is not None:
-            likes.append(like_library(candidate, split, library, metrics=metrics))
     fit_s = round(sum(seconds) / len(seconds), 3) if seconds else None
     first, told = candidates[0], details_of_seeds(details)
-    return Entry(
-        first.name, tuple(reports), config_json(first.config), fit_s, told, like=tuple(likes)
-    )
+    return Entry(first.name, tuple(reports), config_json(first.config), fit_s, told)
 
 
 def _is_fitted(model: Recommender) -> bool:

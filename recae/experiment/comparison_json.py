@@ -14,7 +14,6 @@ def comparison_json(table: ComparisonTable) -> dict[str, object]:
         "definitions": {name: parse_metric(name).definition for name in table.metrics},
         "part": table.part,
         "exam": table.entries[0].reports[0].exam(),
-        "like": _like(table),
         "differences": table.differences().to_json(),
         "protocol": table.split.to_json(),
         "parts": table.parts().to_json(),
@@ -39,15 +38,3 @@ def _model(entry: Entry, metrics: Sequence[str]) -> dict[str, object]:
 def _figure(entry: Entry, metric: str) -> Mapping[str, object]:
     interval = entry.interval(metric)
     return {**entry.summary(metric), "interval": None if interval is None else list(interval)}
-
-
-def _like(table: ComparisonTable) -> dict[str, object] | None:
-    likes = [entry.like[0] for entry in table.entries if entry.like]
-    if not likes:
-        return None
-    return {
-        "name": likes[0].name,
-        "models": {entry.name: entry.like_figures() for entry in table.entries},
-        "definitions": {figure.name: figure.definition for figure in likes[0].figures},
-        "notes": list(likes[0].notes),
-    }

@@ -30,7 +30,6 @@ def comparison_markdown(table: ComparisonTable, *, command: Sequence[str] = ()) 
         [f"- `{name}`: {parse_metric(name).definition}" for name in table.metrics],
         [f"- {difference}" for difference in table.differences().differences],
         [str(table.parts())],
-        *_like(table),
         [f"- {line}" for line in made],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -39,13 +38,3 @@ def comparison_markdown(table: ComparisonTable, *, command: Sequence[str] = ()) 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     head, *body = (f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |" for row in rows)
     return [head, f"|---|{'---:|' * (len(rows[0]) - 1)}", *body]
-
-
-def _like(table: ComparisonTable) -> list[Iterable[str]]:
-    rows = table.like_rows()
-    if not rows:
-        return []
-    like = next(entry.like[0] for entry in table.entries if entry.like)
-    told = ["what it is", *(figure.definition for figure in like.figures)]
-    wider = [[*row, text] for row, text in zip(rows, told, strict=True)]
-    return [[f"As {like.name} defines it:"], _table(wider), [f"- {note}" for note in like.notes]]

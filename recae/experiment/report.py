@@ -68,8 +68,6 @@ def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
             name: parse_metric(name).definition
             for name in dict.fromkeys((*table.metrics, *DETAIL_METRICS))
         },
-        like=next((entry.like[0] for entry in table.entries if entry.like), None),
-        like_rows=table.like_rows(),
         matrix=_matrix(table),
         n_compared=len(table.differences().differences),
         curves=curves(table),

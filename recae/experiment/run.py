@@ -16,15 +16,7 @@ from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions, user_labels
 from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError, DataError
-from recae.evaluation import (
-    DEFAULT_METRICS,
-    SEGMENTS,
-    LikeReport,
-    Report,
-    evaluate,
-    evaluate_like,
-    parse_metric,
-)
+from recae.evaluation import DEFAULT_METRICS, SEGMENTS, Report, evaluate
 from recae.experiment.config import RunConfig, refuse_ungraded
 from recae.models.registry import config_class, create
 from recae.ranking.recommender import Recommender
@@ -257,30 +249,6 @@ def evaluate_stored(
         labels=None if user_table is None else user_labels(user_table, columns, held_out.users),
     )
     return report, split, data
-
-
-def like_library(
-    model: Recommender,
-    split: Split,
-    library: str,
-    *,
-    metrics: Sequence[str],
-    part: str = "test",
-) -> LikeReport:
-    """Judge `model` on a part of `split` as another library would.
-
-    At the cut-offs of `metrics`, at 10 where none has one; see `recae.evaluation.evaluate_like`.
-    """
-    untrained = split.notes.get("items_never_trained", 0)
-    assert isinstance(untrained, int)
-    return evaluate_like(
-        model,
-        getattr(split, part),
-        library,
-        cutoffs=[m.k for m in map(parse_metric, metrics) if m.k is not None] or [10],
-        popularity=train_counts(split.train),
-        untrained_items=untrained,
-    )
 
 
 def run_summary() -> dict[str, object]:

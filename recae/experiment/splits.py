@@ -163,22 +163,6 @@ class SplitsTable:
             "splits": [table.to_json() for table in self.tables],
         }
 
-    def like_text(self) -> str:
-        """Return means over splits of the other library's figures; empty where none was asked."""
-        like = self.tables[0][self.names()[0]].like
-        if not like:
-            return ""
-        rows = [["metric", *self.names()]]
-        for figure in like[0].figures:
-            found = [
-                np.mean([table[name].like_figures()[figure.name] for table in self.tables])
-                for name in self.names()
-            ]
-            rows.append([figure.name, *(f"{value:.4f}" for value in found)])
-        notes = [f"- {note}" for note in like[0].notes]
-        head = f"as {like[0].name} defines it, means over splits"
-        return "\n".join([head, *aligned(rows), *notes])
-
     def __str__(self) -> str:
         rows = [
             [name, *(_cell(self.summary(name, metric)) for metric in self.metrics)]
@@ -207,7 +191,6 @@ def compare_splits(
     seeds: int = 1,
     about: Mapping[str, object] | None = None,
     require_beat: str | None = None,
-    like: str | None = None,
 ) -> SplitsTable:
     """Make a comparison again for several draws of the split.
 
@@ -221,7 +204,7 @@ def compare_splits(
         The run; its split seed is the first, the others follow it.
     splits
         Number of draws, 2 or above.
-    seeds, about, require_beat, like
+    seeds, about, require_beat
         As `compare` takes them; `about` is its ``data``.
 
     Raises
@@ -245,7 +228,6 @@ def compare_splits(
             seeds=seeds,
             data=about,
             require_beat=require_beat,
-            like=like,
         )
         for run in runs
     ]
