@@ -17,9 +17,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from library_metrics import CUTS, evaluate_like, exam
 from rates import machine, rates
-
-CUTS = [5, 20, 100]
 
 RECBOLE = """
 import sys, json
@@ -137,26 +136,15 @@ def main() -> int:
 
 def prove(folder: Path) -> dict:
     """Ask both libraries about both models."""
-    from recae.data.readers import read_interactions
-    from recae.evaluation.like import evaluate_like
-    from recae.experiment import load_config, make_model, make_split, run_summary
+    from recae.experiment import run_summary
     from recae.experiment.run import train_counts
 
-    config = load_config(
-        flags={
-            "protocol": "mult-vae",
-            "split.held_out_users": 1000,
-            "read.min_rating": 4.0,
-            "ease.l2": 700.0,
-        }
-    )
-    data = read_interactions(folder / "ml-1m" / "interactions.parquet", **dict(config.read))
-    split = make_split(data, config)
+    split, models = exam(folder / "ml-1m" / "interactions.parquet")
     test = split.test
     assert test is not None
     compared, versions, largest = [], {}, 0.0
-    for name in ("ease", "popular"):
-        model = make_model(name, config).fit(split.train)
+    for model in models:
+        name = model.fit(split.train).name
         scores = full_scores(model, test)
         with tempfile.TemporaryDirectory() as place:
             file = Path(place) / "lists.npz"

@@ -1,7 +1,13 @@
 """Our lists under the definitions of RecBole and Cornac, transcribed user by user."""
 
+# ruff: noqa: E402 - without the repository there is nothing to import
+
+import doctest
+import json
+import os
 from collections import Counter
 from math import log, log2
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,11 +19,19 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.split import HeldOut
 from recae.errors import ConfigError
-from recae.evaluation.like import evaluate_like
 from recae.models.ease import EASE
 from recae.models.popular import Popularity
 from recae.ranking.recommender import Recommender
 from tests.frames import interactions_from
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "benchmarks").exists():
+    pytest.skip("the benchmarks are not part of the package", allow_module_level=True)
+
+from benchmarks import library_metrics
+from benchmarks.library_metrics import CUTS, LIBRARIES, evaluate_like, exam
+
+pytestmark = pytest.mark.checkout
 
 N_ITEMS, N_USERS, UNTRAINED = 30, 41, 3
 World = tuple[Recommender, HeldOut, np.ndarray]
@@ -159,3 +173,37 @@ def test_what_is_refused_and_told(world: World) -> None:
     assert "never trained on count as targets" in str(found)
     with pytest.raises(ConfigError, match="recbole has no figure 'recall@6'"):
         found["recall@6"]
+
+
+def test_the_example_in_its_docstring_is_true() -> None:
+    failed, attempted = doctest.testmod(library_metrics)
+    assert not failed
+    assert attempted
+
+
+@pytest.mark.slow
+@pytest.mark.datasets
+@pytest.mark.skipif("RECAE_DATASETS" not in os.environ, reason="RECAE_DATASETS is not set")
+def test_the_figures_are_those_that_the_libraries_found() -> None:
+    """`benchmarks/like.py` asked both libraries; what they found is in its results."""
+    proved = json.loads((ROOT / "benchmarks" / "results" / "like.json").read_text())
+    split, models = exam(Path(os.environ["RECAE_DATASETS"]) / "ml-1m" / "interactions.parquet")
+    assert split.fingerprint == proved["data"]
+    assert split.test is not None
+    counts = np.bincount(split.train.matrix.indices, minlength=split.train.n_items)
+    found = {}
+    for model in models:
+        model.fit(split.train)
+        for library in LIBRARIES:
+            found[model.name, library] = evaluate_like(
+                model,
+                split.test,
+                library,
+                cutoffs=CUTS,
+                popularity=counts,
+                untrained_items=split.notes["items_never_trained"],
+            )
+    assert len(proved["figures"]) > 50
+    for row in proved["figures"]:
+        ours = found[row["model"], row["library"]][row["figure"]]
+        assert ours == pytest.approx(row["theirs"], abs=1e-9), row

@@ -6,20 +6,26 @@ as installed, by ``benchmarks/like.py``.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import final
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from recae.data.split import HeldOut
+from recae.data.protocols import split as split_data
+from recae.data.readers import read_interactions
+from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError, DataError
 from recae.evaluation import metrics
 from recae.evaluation.catalogue import gini, list_counts
 from recae.evaluation.judge import judge
+from recae.models.ease import EASE
+from recae.models.popular import Popularity
 from recae.ranking.recommender import Recommender
 from recae.ranking.topk import TopK
 
 LIBRARIES = ("recbole", "cornac")
+CUTS = [5, 20, 100]
 
 _NOTES = {
     "recbole": (
@@ -159,6 +165,15 @@ def evaluate_like(
     for rows, top in lists:
         found.add(held_out.take(np.arange(rows.start, rows.stop)), top)
     return LikeReport(library, found.users, tuple(found.figures()), _NOTES[library])
+
+
+def exam(file: Path) -> tuple[Split, tuple[Recommender, ...]]:
+    """Split of ML-1M and unfitted models that `benchmarks/results/like.json` is about.
+
+    EASE gives no two items the same score, popularity many.
+    """
+    split = split_data(read_interactions(file, min_rating=4.0), "mult-vae", held_out_users=1000)
+    return split, (EASE(l2=700.0), Popularity())
 
 
 class _Means:
