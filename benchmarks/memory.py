@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from rates import machine, rates
 
 from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
-from recae.training import hardware
+from recae.machine import processor
 
 SHAPES = {
     "small": MatrixShape(n_users=2_000, n_items=2_000, n_interactions=60_000),
@@ -84,7 +84,7 @@ def measure(shape: MatrixShape, folder: Path, threads: int, path: str) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=hardware.processor().cores)
+    parser.add_argument("--threads", type=int, default=processor().cores)
     parser.add_argument(
         "--paths", default="fast", help="fast, gathered, plain, or several with commas"
     )

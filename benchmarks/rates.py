@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recae.training import hardware
+from recae.machine import memory, processor
 
 BLOCK = 2048  # items of a product of the forward pass at batch 500; 1024 in the backward pass
 ADAM_BYTES = 28  # weight, gradient and two moments read, all but the gradient written
@@ -147,7 +147,7 @@ def floor_seconds(terms: dict[str, dict[str, float]]) -> float:
 
 def machine() -> dict[str, object]:
     """Processor, the instruction sets that decide, and versions."""
-    cpu = hardware.processor()
+    cpu = processor()
     return {
         "processor": cpu.name,
         "instruction_sets": cpu.instruction_sets,
@@ -155,7 +155,7 @@ def machine() -> dict[str, object]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": cpu.cores,
         "threads": cpu.threads,
-        "memory_gb": hardware.memory().total_bytes / 1e9,
+        "memory_gb": memory().total_bytes / 1e9,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

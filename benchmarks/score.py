@@ -29,10 +29,10 @@ from scipy.sparse import csr_array, load_npz, save_npz
 import recae
 from recae.data.histories import canonical_csr
 from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
+from recae.machine import resident_bytes
 from recae.models.tower import ExactTower
 from recae.networks.mult_vae import MultVAENetwork
 from recae.serving.batch import Asked, write_recommendations
-from recae.training.hardware import resident_bytes
 
 METRICS = ("recall@20", "recall@50", "ndcg@100")
 K = 10

@@ -8,10 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from recae import machine
 from recae.cli.doctor import _requirements
 from recae.cli.main import cli
-from recae.training import hardware
-from recae.training.hardware import CudaDevice, Memory, Processor
+from recae.machine import CudaDevice, Memory, Processor
 
 GIB = 1 << 30
 
@@ -31,7 +31,7 @@ def meminfo(total: int, available: int) -> str:
 def test_the_processor_of_linux(tmp_path: Path) -> None:
     flags = "fpu avx2 avx512f avx512_bf16 avx512_vnni amx_bf16 avx"
     info = f"processor\t: 0\nmodel name\t: A CPU\nflags\t\t: {flags}\n\nmodel name\t: Another\n"
-    cpu = hardware.processor(tree(tmp_path, {"proc/cpuinfo": info}))
+    cpu = machine.processor(tree(tmp_path, {"proc/cpuinfo": info}))
     assert cpu.name == "A CPU"
     assert cpu.instruction_sets == ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
     assert 1 <= cpu.cores <= cpu.logical_cores
@@ -42,15 +42,15 @@ def test_each_way_to_multiply_8_bits_is_seen(
     flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tree(tmp_path, {"proc/cpuinfo": f"flags\t\t: fpu avx2 {flag}\n"})
-    found = hardware.processor(root)
-    monkeypatch.setattr(hardware, "processor", lambda: found)
+    found = machine.processor(root)
+    monkeypatch.setattr(machine, "processor", lambda: found)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert hardware.multiplies_int8.__wrapped__()
+    assert machine.multiplies_int8.__wrapped__()
 
 
 def test_a_system_that_says_nothing(tmp_path: Path) -> None:
-    assert hardware.processor(tmp_path).instruction_sets is None
-    ram = hardware.memory(tmp_path)
+    assert machine.processor(tmp_path).instruction_sets is None
+    ram = machine.memory(tmp_path)
     assert ram.total_bytes > 0
     assert (ram.available_bytes, ram.resident_bytes) == (None, 0)
 
@@ -70,16 +70,16 @@ def test_a_system_that_says_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_quota_of_cores_counts(tmp_path: Path, files: dict[str, str]) -> None:
-    assert hardware.processor(tree(tmp_path, files)).cores == 1
+    assert machine.processor(tree(tmp_path, files)).cores == 1
     everything = files["proc/self/cgroup"].replace("/a", "/c")
     free = tree(tmp_path / "free", {"proc/self/cgroup": everything})
-    assert hardware.processor(free).cores == hardware.processor(tmp_path / "none").cores
+    assert machine.processor(free).cores == machine.processor(tmp_path / "none").cores
 
 
 def test_limits_of_memory_count(tmp_path: Path) -> None:
     free = tree(tmp_path / "free", {"proc/meminfo": meminfo(16 * GIB, 9 * GIB)})
-    assert hardware.memory(free).total_bytes == 16 * GIB
-    assert hardware.memory(free).available_bytes == 9 * GIB
+    assert machine.memory(free).total_bytes == 16 * GIB
+    assert machine.memory(free).available_bytes == 9 * GIB
     two = {
         "proc/meminfo": meminfo(16 * GIB, 9 * GIB),
         "proc/self/cgroup": "0::/a/b\n",
@@ -89,7 +89,7 @@ def test_limits_of_memory_count(tmp_path: Path) -> None:
         "sys/fs/cgroup/a/memory.current": f"{3 * GIB}\n",
         "sys/fs/cgroup/a/memory.stat": f"anon {GIB}\ninactive_file {GIB}\n",
     }
-    ram = hardware.memory(tree(tmp_path / "two", two))
+    ram = machine.memory(tree(tmp_path / "two", two))
     assert (ram.total_bytes, ram.available_bytes) == (4 * GIB, 2 * GIB)  # the cache can go
     one = {
         "proc/meminfo": meminfo(16 * GIB, 9 * GIB),
@@ -97,30 +97,30 @@ def test_limits_of_memory_count(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{4 * GIB}\n",
         "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{3 * GIB}\n",
     }
-    ram = hardware.memory(tree(tmp_path / "one", one))
+    ram = machine.memory(tree(tmp_path / "one", one))
     assert (ram.total_bytes, ram.available_bytes) == (4 * GIB, GIB)
 
 
 def test_the_memory_that_this_process_holds_grows() -> None:
-    before = hardware.memory().resident_bytes
+    before = machine.memory().resident_bytes
     with mmap.mmap(-1, 32 << 20) as held:  # fresh pages: an allocator may hand out used ones
         held.write(b"1" * len(held))
-        grown = hardware.memory().resident_bytes - before
+        grown = machine.memory().resident_bytes - before
     assert 28 << 20 < grown < 72 << 20
 
 
 def test_the_peak_is_that_of_this_program_alone(tmp_path: Path) -> None:
-    peak = hardware.peak_resident_bytes(
+    peak = machine.peak_resident_bytes(
         tree(tmp_path, {"proc/self/status": "VmPeak: 9 kB\nVmHWM: 7 kB\n"})
     )
     assert peak == 7 * 1024
-    assert hardware.peak_resident_bytes(tmp_path / "none") >= hardware.memory().resident_bytes // 2
-    own = hardware.peak_resident_bytes()
-    assert own > hardware.memory().resident_bytes // 2  # the counters of threads lag
+    assert machine.peak_resident_bytes(tmp_path / "none") >= machine.memory().resident_bytes // 2
+    own = machine.peak_resident_bytes()
+    assert own > machine.memory().resident_bytes // 2  # the counters of threads lag
 
 
 def test_free_disk_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
-    assert hardware.free_disk_bytes(tmp_path / "a" / "b") > 0
+    assert machine.free_disk_bytes(tmp_path / "a" / "b") > 0
 
 
 def processor(sets: tuple[str, ...] | None, *, cores: int = 4, threads: int = 4) -> Processor:
@@ -164,7 +164,7 @@ def test_advice(
     cuda_build: str | None,
     expected: str | None,
 ) -> None:
-    said = hardware.advice(cpu, ram, devices, driver=driver, cuda_build=cuda_build)
+    said = machine.advice(cpu, ram, devices, driver=driver, cuda_build=cuda_build)
     if expected is None:
         assert said == ()
     else:

@@ -209,8 +209,8 @@ def test_training_without_out_is_refused() -> None:
 def test_a_training_that_cannot_fit_is_refused_before_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = module.hardware.memory()
-    monkeypatch.setattr(module.hardware, "memory", lambda: replace(now, available_bytes=20 << 20))
+    now = module.machine.memory()
+    monkeypatch.setattr(module.machine, "memory", lambda: replace(now, available_bytes=20 << 20))
     arguments = ["train", str(sample_directory() / "interactions.csv"), "-o", str(tmp_path / "m")]
     done = CliRunner().invoke(cli, arguments)
     assert isinstance(done.exception, ResourceError)

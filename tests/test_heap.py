@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from recae.training.hardware import resident_bytes
+from recae.machine import resident_bytes
 from recae.training.heap import steady_heap
 
 pytestmark = pytest.mark.skipif(

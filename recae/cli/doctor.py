@@ -26,9 +26,9 @@ def command(as_json: bool) -> None:
     """Say what this machine has, which libraries are installed, and what could be better."""
     import torch
 
-    from recae.training import hardware
+    from recae import machine
 
-    cpu, ram, devices = hardware.processor(), hardware.memory(), hardware.cuda_devices()
+    cpu, ram, devices = machine.processor(), machine.memory(), machine.cuda_devices()
     installed = installed_version("recae") is not None
     libraries, extras = _requirements((requires("recae") if installed else None) or ())
     environment = {n: v for n, v in sorted(os.environ.items()) if _THREADS.fullmatch(n)}
@@ -40,7 +40,7 @@ def command(as_json: bool) -> None:
             f"{name} is not installed, and nothing works without: pip install recae"
             for name in missing
         ),
-        *hardware.advice(cpu, ram, devices, driver=hardware.nvidia_driver()),
+        *machine.advice(cpu, ram, devices, driver=machine.nvidia_driver()),
     ]
     value: dict[str, Any] = {
         "recae": VERSION,
@@ -52,7 +52,7 @@ def command(as_json: bool) -> None:
         "processor": asdict(cpu),
         "environment": environment,
         "memory": asdict(ram),
-        "disk": {"directory": str(Path.cwd()), "free_bytes": hardware.free_disk_bytes(Path())},
+        "disk": {"directory": str(Path.cwd()), "free_bytes": machine.free_disk_bytes(Path())},
         "cuda": {"built_for": torch.version.cuda, "devices": [asdict(d) for d in devices]},
         "advice": advice,
     }

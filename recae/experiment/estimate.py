@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from recae import machine
 from recae.data.split import Split
 from recae.errors import ResourceError
 from recae.evaluation import evaluate
@@ -19,7 +20,6 @@ from recae.experiment.needs import Needs, Term, TrainingShape, needs, peak_bytes
 from recae.experiment.run import make_model
 from recae.models.autoencoder import Autoencoder
 from recae.models.tower import ExactTower
-from recae.training import hardware
 from recae.training.config import planned_batch_size, planned_epochs, steps_per_epoch
 from recae.training.device import resolve_device
 
@@ -183,21 +183,21 @@ def estimate(split: Split, config: RunConfig, *, directory: Path | None = None) 
     device = None
     if isinstance(model, Autoencoder):
         device = resolve_device(model.config.device)
-    now = hardware.memory()
+    now = machine.memory()
     shape = _shape(split)
     return Estimate(
         model=config.model,
         shape=shape,
         needs=needs(model.config, shape),
         baseline_bytes=now.resident_bytes,
-        earlier_peak_bytes=hardware.peak_resident_bytes(),
+        earlier_peak_bytes=machine.peak_resident_bytes(),
         available_bytes=now.available_bytes,
         device_available_bytes=(
             torch.cuda.mem_get_info(device)[0]
             if device is not None and device.type == "cuda"
             else None
         ),
-        disk_available_bytes=None if directory is None else hardware.free_disk_bytes(directory),
+        disk_available_bytes=None if directory is None else machine.free_disk_bytes(directory),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from recae import machine
 from recae.errors import ConfigError
 from recae.evaluation import Difference, parse_metric
 from recae.evaluation.report import Summary
@@ -17,7 +18,6 @@ from recae.experiment.figures import require_plots
 from recae.experiment.pictures import curves, segment_figures, training_figures
 from recae.experiment.run import run_summary
 from recae.storage import named_file, write_atomic
-from recae.training import hardware
 
 _SHOWN = 12  # items of a history
 
@@ -201,8 +201,8 @@ def _examples(table: ComparisonTable) -> list[dict[str, object]]:
 
 
 def _machine() -> dict[str, str]:
-    cpu, ram = hardware.processor(), hardware.memory()
-    devices = [f"{d.name}, {d.total_bytes / 2**30:.0f} GiB" for d in hardware.cuda_devices()]
+    cpu, ram = machine.processor(), machine.memory()
+    devices = [f"{d.name}, {d.total_bytes / 2**30:.0f} GiB" for d in machine.cuda_devices()]
     return {
         "processor": f"{cpu.name}, {cpu.cores} of {cpu.logical_cores} cores usable",
         "memory": f"{ram.total_bytes / 2**30:.1f} GiB",

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from recae.data.histories import Histories
+from recae.machine import multiplies_int8
 from recae.networks.batch import SparseBatch
 from recae.networks.mult_vae import Layer, Tower
 from recae.ranking.fixed_point import (
@@ -22,7 +23,6 @@ from recae.ranking.on_device import Products
 from recae.ranking.propose import MAX_CELLS, Proposals
 from recae.ranking.rounded import MAX_WIDTH, RoundedTable
 from recae.ranking.sampled import sampled_products
-from recae.training.hardware import multiplies_int8
 
 WIDE_BYTES = 1 << 28  # of a float64 copy of the output layer
 GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from recae.errors import ConfigError, ResourceError
-from recae.training.hardware import multiplies_bfloat16
+from recae.machine import multiplies_bfloat16
 
 
 def named_device(name: str) -> torch.device | None:

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from recae.errors import DataError, DivergedError
+from recae.machine import multiplies_bfloat16
 from recae.networks.batch import SparseBatch
 from recae.training.checkpoint import Checkpoint, CheckpointStore
 from recae.training.config import (
@@ -26,7 +27,6 @@ from recae.training.config import (
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
 from recae.training.device_steps import DeviceNetwork, DeviceSteps
-from recae.training.hardware import multiplies_bfloat16
 from recae.training.heap import steady_heap
 from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.rows import STEP, DeviceRows, stream
