@@ -4,14 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test slow kernel-test wheel-test bench-peers report table-gowalla table-ml1m table-infinite-ae clean
+.PHONY: help install demo check test slow wheel-test bench-peers report table-gowalla table-ml1m table-infinite-ae clean
 
 help:
 	@echo "make demo        the whole chain on the sample data"
 	@echo "make test        all checks, and the tests not marked slow"
 	@echo "make check       formatting, lint, types, layers, spelling"
 	@echo "make slow        the slow tests and the notebooks; RECAE_DATASETS names the real data sets"
-	@echo "make kernel-test the Triton kernels without a GPU: interpreted, and compiled for one"
 	@echo "make wheel-test  build the wheel and test it without the sources"
 	@echo "make report      a report of the sample, and pictures of it where there is Chromium"
 	@echo "make table-gowalla, table-ml1m, table-infinite-ae"
@@ -44,18 +43,6 @@ slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout=1800
 	$(BIN)/python -m pytest --nbmake notebooks
 
-KERNEL_VENV ?= .venv-kernels
-KERNEL_TEST := PYTHONPATH=. OMP_NUM_THREADS=1 $(KERNEL_VENV)/bin/python -m pytest -q -c tests/kernels/pytest.ini --rootdir=.
-
-$(KERNEL_VENV)/.installed: tests/kernels/requirements.txt
-	$(PYTHON) -m venv $(KERNEL_VENV)
-	$(KERNEL_VENV)/bin/python -m pip install --quiet --requirement tests/kernels/requirements.txt
-	@touch $@
-
-kernel-test: $(KERNEL_VENV)/.installed
-	TRITON_INTERPRET=1 $(KERNEL_TEST) tests/kernels
-	$(KERNEL_TEST) tests/kernels/test_compile.py
-
 wheel-test: install
 	tests/wheel.sh $(BIN)/python
 
@@ -79,5 +66,5 @@ bench-peers: install
 	$(BIN)/python benchmarks/performance_page.py
 
 clean:
-	rm -rf $(VENV) $(KERNEL_VENV) dist build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache
+	rm -rf $(VENV) dist build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """What this machine has: processor, memory this process may use, CUDA devices."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -164,6 +165,12 @@ def peak_resident_bytes(root: Path = _ROOT) -> int:
         return told
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak() -> None:
+    """Count `peak_resident_bytes` from now on, where the system can do that (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def free_disk_bytes(path: Path) -> int:

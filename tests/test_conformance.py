@@ -30,7 +30,6 @@ def cases(draw: st.DrawFn, kind: str, dtype: torch.dtype) -> Case:
         anneal_steps=draw(st.integers(1, 9)),
         beta_cap=draw(st.sampled_from([0.05, 0.2, 1.0])),
         seed=draw(st.integers(0, 10**6)),
-        plain=draw(st.booleans()),
     )
 
 

@@ -164,7 +164,7 @@ def _gentle_ramp(patch: Patch) -> None:
     def ramp(step: int, *, cap: float, anneal_steps: int) -> float:
         return cap * min(1.0, step / (anneal_steps / cap))
 
-    patch.setattr(mult_vae, "annealed_beta", ramp)
+    patch.setattr(losses, "annealed_beta", ramp)
 
 
 @bug("the ramp goes up to 1, then drops to the cap", "schedule", "vae training")
@@ -172,25 +172,25 @@ def _overshooting_ramp(patch: Patch) -> None:
     def ramp(step: int, *, cap: float, anneal_steps: int) -> float:
         return step / anneal_steps if step < anneal_steps else cap
 
-    patch.setattr(mult_vae, "annealed_beta", ramp)
+    patch.setattr(losses, "annealed_beta", ramp)
 
 
 @bug("the kl weight is constant", "schedule", "paper", "vae training")
 def _constant(patch: Patch) -> None:
-    patch.setattr(mult_vae, "annealed_beta", lambda step, *, cap, anneal_steps: cap)
+    patch.setattr(losses, "annealed_beta", lambda step, *, cap, anneal_steps: cap)
 
 
 @bug("the ramp has no cap", "schedule", "paper", "vae training")
 def _no_cap(patch: Patch) -> None:
     patch.setattr(
-        mult_vae, "annealed_beta", lambda step, *, cap, anneal_steps: cap * step / anneal_steps
+        losses, "annealed_beta", lambda step, *, cap, anneal_steps: cap * step / anneal_steps
     )
 
 
 @bug("updates are counted from 1", "schedule", "paper", "vae training")
 def _counted_from_one(patch: Patch) -> None:
-    original = mult_vae.annealed_beta
-    patch.setattr(mult_vae, "annealed_beta", lambda step, **k: original(step + 1, **k))
+    original = losses.annealed_beta
+    patch.setattr(losses, "annealed_beta", lambda step, **k: original(step + 1, **k))
 
 
 @bug("the count starts again every epoch", "vae training")
@@ -245,19 +245,19 @@ def _epsilon(patch: Patch) -> None:
         log_p = torch.log(torch.softmax(logits, dim=1) + 1e-10)[rows, x.items]
         return logits.new_zeros(len(x)).index_add(0, rows, -log_p)
 
-    patch.setattr(mult_vae, "multinomial_nll", nll)
+    patch.setattr(losses, "multinomial_nll", nll)
 
 
 @bug("likelihood is a mean over items", "vae loss", "dae loss")
 def _mean_likelihood(patch: Patch) -> None:
-    original = mult_vae.multinomial_nll
-    patch.setattr(mult_vae, "multinomial_nll", lambda z, x: original(z, x) / x.n_items)
+    original = losses.multinomial_nll
+    patch.setattr(losses, "multinomial_nll", lambda z, x: original(z, x) / x.n_items)
 
 
 @bug("likelihood is a mean over the history", "vae loss", "dae loss")
 def _mean_over_history(patch: Patch) -> None:
-    original = mult_vae.multinomial_nll
-    patch.setattr(mult_vae, "multinomial_nll", lambda z, x: original(z, x) / x.lengths.clamp(min=1))
+    original = losses.multinomial_nll
+    patch.setattr(losses, "multinomial_nll", lambda z, x: original(z, x) / x.lengths.clamp(min=1))
 
 
 @bug("log-variance is read as log-deviation", "vae loss")
@@ -294,7 +294,7 @@ def _decayed_biases(patch: Patch) -> None:
     patch.setattr(
         mult_vae._Network,
         "_penalty",
-        lambda self: self.weight_decay * mult_vae.squared_weights(list(self.parameters())),
+        lambda self: self.weight_decay * losses.squared_weights(list(self.parameters())),
     )
 
 
@@ -306,7 +306,7 @@ def _halved_penalty(patch: Patch) -> None:
 
 @bug("the penalty is left out", "vae loss", "dae loss")
 def _no_penalty(patch: Patch) -> None:
-    patch.setattr(mult_vae, "squared_weights", lambda weights: torch.zeros(()).double())
+    patch.setattr(losses, "squared_weights", lambda weights: torch.zeros(()).double())
 
 
 @bug("weights decay outside the gradient", "vae training", "dae training")
@@ -324,8 +324,11 @@ def _epsilon_of_adam(patch: Patch) -> None:
 def _dropped_batch(patch: Patch) -> None:
     original = DeviceRows.epoch
 
-    def epoch(self: DeviceRows, seed: int, epoch: int, batch_size: int) -> Iterator[SparseBatch]:
-        return (x for x in original(self, seed, epoch, batch_size) if len(x) == batch_size)
+    def epoch(
+        self: DeviceRows, seed: int, epoch: int, size: int, n_slices: int
+    ) -> Iterator[list[SparseBatch]]:
+        batches = original(self, seed, epoch, size, n_slices)
+        return (slices for slices in batches if sum(map(len, slices)) == size)
 
     patch.setattr(DeviceRows, "epoch", epoch)
 
@@ -333,7 +336,7 @@ def _dropped_batch(patch: Patch) -> None:
 @bug("users come in the same order every epoch", "vae training", "dae training")
 def _unshuffled(patch: Patch) -> None:
     original = DeviceRows.epoch
-    patch.setattr(DeviceRows, "epoch", lambda self, seed, epoch, n: original(self, seed, 0, n))
+    patch.setattr(DeviceRows, "epoch", lambda self, seed, epoch, *n: original(self, seed, 0, *n))
 
 
 @bug("weights start from another distribution", "vae initial weights")

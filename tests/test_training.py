@@ -79,14 +79,14 @@ def test_the_loss_falls_and_every_user_is_seen_once_an_epoch() -> None:
     assert log[-1].nll < log[0].nll - 0.5
     assert [record.steps for record in log[:2]] == [4, 8]  # 16 + 16 + 16 + 12 users
     seen = np.concatenate(
-        [x.lengths.numpy() for x in DeviceRows(rows(), torch.device("cpu")).epoch(1, 0, 16)]
+        [x.lengths.numpy() for (x,) in DeviceRows(rows(), torch.device("cpu")).epoch(1, 0, 16)]
     )
     assert len(seen) == N_USERS
 
 
 def test_a_batch_holds_the_rows_it_was_asked_for() -> None:
     matrix = rows()
-    x = DeviceRows(matrix, torch.device("cpu")).batch(torch.tensor([5, 0, 59]))
+    (x,) = DeviceRows(matrix, torch.device("cpu")).batch(np.array([5, 0, 59]))
     for place, user in enumerate((5, 0, 59)):
         start = x.offsets[place]
         items = x.items[start : start + x.lengths[place]].numpy()
@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_rate() -> None:
     network = vae()
     with torch.no_grad():
         network.output.weight[0, 0] = float("nan")
-    with pytest.raises(DivergedError, match=r"nan at epoch 1, step 0, learning rate 0\.001"):
+    with pytest.raises(DivergedError, match=r"not finite at epoch 1, step 0, learning rate 0\.001"):
         Trainer(config()).fit(network, rows())
 
 
@@ -268,23 +268,19 @@ def test_another_run_is_not_resumed(tmp_path: Path) -> None:
         )
 
 
-def test_a_checkpoint_of_another_device_precision_or_path_is_not_resumed(
+def test_a_checkpoint_of_another_device_or_precision_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recae.training.device.multiplies_bfloat16", lambda: False)
     Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows())
     about = json.loads((tmp_path / "epoch-000002.json").read_bytes())
-    step = {"device": "cpu", "precision": "float32", "path": "gathered"}
+    step = {"device": "cpu", "precision": "float32"}
     assert about["identity"] == step | {"threads": torch.get_num_threads()}
-    for name, value in (("device", "cuda"), ("precision", "bfloat16"), ("path", "fast")):
+    for name, value in (("device", "cuda"), ("precision", "bfloat16")):
         changed = about | {"identity": about["identity"] | {name: value}}
         (tmp_path / "epoch-000002.json").write_text(json.dumps(changed))
         with pytest.raises(ConfigError, match=f"{name} was '{value}' and is '{step[name]}'"):
             Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), resume=True)
-    (tmp_path / "epoch-000002.json").write_text(json.dumps(about))
-    monkeypatch.setattr("recae.training.config.WIDE_ITEMS", N_ITEMS)  # auto means another path
-    with pytest.raises(ConfigError, match="path was 'gathered' and is 'fast'"):
-        Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), resume=True)
 
 
 def test_two_checkpoints_are_kept_and_a_fresh_run_forgets_them(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from recae.cli.output import NewDirectory, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import RecaeError
 from recae.experiment import data_summary, make_split, save, train
-from recae.experiment.estimate import estimate, refuse_what_does_not_fit, time_steps
+from recae.experiment.memory import Needs, needs, refuse_what_cannot_fit
+from recae.experiment.rehearsal import refuse_what_does_not_fit, rehearse
 from recae.models.options import config_json
-from recae.models.registry import config_class
-from recae.training.config import TrainingConfig
+from recae.models.registry import model_class
 
 
 @click.command("train")
@@ -64,17 +64,22 @@ def command(
         raise click.UsageError("Missing option '-o' / '--out'.", click.get_current_context())
     data = read(source, config, options)
     split = make_split(data, config)
-    expected = estimate(split, config, directory=out or Path())
-    if not dry_run:
-        click.echo(expected.line(), err=True)
-    refuse_what_does_not_fit(expected, split, config)
+    expected = needs(split, config, directory=out or Path())
+    click.echo(str(expected), err=True)
+    refuse_what_cannot_fit(expected, split, config)
     if out is None or dry_run:
-        timing = time_steps(split, config)
-        value = {**expected.to_json(), "time": None if timing is None else timing.to_json()}
-        said = timing or f"time not known beforehand: {config.model} is not trained in steps"
-        show({**value, "data": data_summary(data)}, f"{expected.table()}\n{said}", as_json=as_json)
+        measured = rehearse(split, config)
+        value = {
+            "needs": expected.to_json(),
+            "measured": None if measured is None else measured.to_json(),
+            "data": data_summary(data),
+        }
+        said = measured or f"time not known beforehand: {config.model} is not trained in steps"
+        show(value, f"{_shape(expected)}\n{said}", as_json=as_json)
+        if measured is not None:
+            refuse_what_does_not_fit(measured, expected)
         return
-    if resume and not issubclass(config_class(config.model), TrainingConfig):
+    if resume and not model_class(config.model).trained_in_steps:
         click.echo(f"note: {config.model} writes no checkpoints and starts anew", err=True)
     started = time.monotonic()
     run_files = out / "run"
@@ -110,8 +115,17 @@ def command(
         "seconds": round(time.monotonic() - started, 3),
         "data": data_summary(data),
         "split": trained.split.to_json(),
-        "estimate": expected.to_json(),
+        "needs": expected.to_json(),
         **metrics,
     }
     report = "" if trained.validation is None else f"\nvalidation, {trained.validation}"
     show(result, f"wrote {out}, version {version}{report}", as_json=as_json)
+
+
+def _shape(expected: Needs) -> str:
+    shape, n = expected.shape, expected.parameters
+    return (
+        f"{expected.model} on {shape.n_users:,} users x {shape.n_items:,} items,"
+        f" {shape.n_interactions:,} interactions; {expected.n_validation:,} validation users"
+        + ("" if n is None else f"; {n:,} parameters")
+    )

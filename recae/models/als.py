@@ -18,7 +18,8 @@ from recae.models.implicit_fit import binary_rows, one_blas_thread
 from recae.models.options import configured
 from recae.models.stored import check_arrays, check_shape
 from recae.ranking.fixed_point import weights_on_grid
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
+from recae.ranking.scorer import Scorer
 
 
 @final
@@ -138,6 +139,11 @@ class ALS(Recommender):
         y = self._factors.astype(np.float64)
         with one_blas_thread():
             self._gram = y.T @ y + self.config.regularization * np.eye(y.shape[1])
+
+    def least_bytes(self, shape: TrainingShape) -> int:
+        """Memory of the rows, by users and by items, and of all vectors; the items' in float64."""
+        vectors = 4 * shape.n_users + 16 * shape.n_items
+        return 32 * shape.n_interactions + self.config.factors * vectors
 
     def user_factors(self, histories: Histories) -> Float64[np.ndarray, "users factors"]:
         """Vector of each history: the minimiser of the loss given the item factors.

@@ -21,7 +21,8 @@ from recae.models.options import config_json
 from recae.models.tower import ExactTower
 from recae.networks.batch import SparseBatch
 from recae.networks.losses import multinomial_nll
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.ranking.scorer import Scorer
 from recae.training.config import TrainingConfig
 from recae.training.device import resolve_device
 from recae.training.rows import WEIGHTS, stream
@@ -48,6 +49,7 @@ class Autoencoder(Recommender):
     """
 
     users_per_pass: ClassVar[int] = 256
+    trained_in_steps: ClassVar[bool] = True
     config: TrainingConfig
     training_log: tuple[EpochRecord, ...]
 
@@ -101,10 +103,12 @@ class Autoencoder(Recommender):
         checkpoint: Path | None = None,
         resume: bool = False,
         on_epoch: Callable[[EpochRecord], None] | None = None,
+        steps_per_epoch: int | None = None,
     ) -> A:
         """Train on the rows of `train`; see `Recommender.fit`.
 
-        `on_epoch` is told the record of every epoch; what it raises ends the training.
+        `on_epoch` is told the record of every epoch; what it raises ends the training. An epoch
+        ends after `steps_per_epoch` steps, or where it is None when all users were seen.
 
         Raises
         ------
@@ -139,11 +143,22 @@ class Autoencoder(Recommender):
         }
         trainer = Trainer(config, directory=checkpoint, identity=identity)
         self.training_log = trainer.fit(
-            network, train.matrix, validate=validate, on_epoch=on_epoch, resume=resume
+            network,
+            train.matrix,
+            validate=validate,
+            on_epoch=on_epoch,
+            resume=resume,
+            steps_per_epoch=steps_per_epoch,
         )
         network.eval()
         self._tower = _sharing_tables(network)
         return self
+
+    @final
+    def n_parameters(self, n_items: int) -> int:
+        """Weights and biases of the network for `n_items` items."""
+        network = self._build(n_items, 1, None)
+        return sum(parameter.numel() for parameter in network.parameters())
 
     @final
     def scorer(self, histories: Histories) -> Scorer:

@@ -19,7 +19,8 @@ from recae.models.options import configured
 from recae.models.pairwise import N_DRAWS, even_draws, pairwise_users
 from recae.models.stored import check_arrays, check_shape
 from recae.ranking.fixed_point import weights_on_grid
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
+from recae.ranking.scorer import Scorer
 
 
 @final
@@ -182,6 +183,11 @@ class BPR(Recommender):
         self._disliked = even_draws(counts.astype(np.float64), N_DRAWS)
         popular = self.config.popularity * np.log1p(counts)
         self._learnt_bias = (bias - popular).astype(np.float32)
+
+    def least_bytes(self, shape: TrainingShape) -> int:
+        """Memory of the rows, by users and by items, and of all vectors; the items' in float64."""
+        vectors = 4 * shape.n_users + 16 * shape.n_items
+        return 32 * shape.n_interactions + self.config.factors * vectors
 
     def user_factors(self, histories: Histories) -> Float64[np.ndarray, "users factors"]:
         """Vector of each history, without the 1 of the bias.

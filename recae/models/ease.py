@@ -19,7 +19,8 @@ from recae.models.options import configured
 from recae.models.spd import BLOCK, blocks_of, invert_panels, spd_inverse
 from recae.models.stored import check_arrays, check_shape
 from recae.ranking.fixed_point import weights_on_grid
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
+from recae.ranking.scorer import Scorer
 
 FLOAT64_UP_TO = 16_384  # unknowns of a float64 solve; above, float32 halves its memory
 
@@ -84,6 +85,18 @@ class EASE(Recommender):
         weights = solve(x, self.config.l2)
         self._keep(weights, overwrite=weights.dtype == np.float32)
         return self
+
+    def least_bytes(self, shape: TrainingShape) -> int:
+        """Memory of the solve: the items' table and, where users are fewer, half of theirs."""
+        n_users, n_items = shape.n_users, shape.n_items
+        unknowns = min(n_users, n_items)
+        itemsize = 8 if unknowns <= FLOAT64_UP_TO else 4
+        rows = 12 * shape.n_interactions
+        if n_users < n_items:
+            blocks = 6 * itemsize * min(BLOCK, n_users) * n_items
+            return rows + 4 * n_items**2 + itemsize * n_users**2 // 2 + blocks
+        rounded = 0 if itemsize == 4 else 4 * n_items**2
+        return rows + itemsize * n_items**2 + rounded
 
     def _keep(self, weights: Float[np.ndarray, "items items"], *, overwrite: bool = False) -> None:
         table = torch.from_numpy(weights)

@@ -10,7 +10,7 @@ from recae.models.implicit_fit import one_blas_thread
 from recae.models.tower import TowerScorer
 from recae.networks.mult_vae import Layer
 from recae.ranking.fixed_point import rows_on_grid
-from recae.ranking.recommender import Scorer
+from recae.ranking.scorer import Scorer
 
 
 def factor_scorer(

@@ -23,7 +23,8 @@ from recae.models.singular import right_singular_vectors
 from recae.models.sparse_items import SparseSums, columns_on_grid
 from recae.models.stored import check_arrays, check_shape, square_csr
 from recae.ranking.fixed_point import exact_row_sums, weights_on_grid
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.ranking.scorer import Scorer
 
 _SPARSE = {
     "gram_data": (np.float32, 1),

@@ -16,7 +16,8 @@ from recae.models.implicit_fit import binary_rows, one_blas_thread
 from recae.models.options import configured
 from recae.models.sparse_items import SparseItemScorer, StoredEntries, columns_on_grid
 from recae.models.stored import check_arrays, square_csr
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.ranking.scorer import Scorer
 
 
 @final

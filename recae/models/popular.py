@@ -15,7 +15,8 @@ from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.models.options import configured
 from recae.models.stored import check_arrays
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.ranking.scorer import Scorer
 
 
 @final

@@ -17,7 +17,8 @@ from recae.errors import BundleError, ConfigError
 from recae.models.options import configured
 from recae.models.stored import check_arrays, check_shape
 from recae.ranking.propose import MAX_CELLS
-from recae.ranking.recommender import Arrays, Recommender, Scorer, fitted
+from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.ranking.scorer import Scorer
 
 
 @final

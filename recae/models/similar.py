@@ -13,7 +13,8 @@ from recae.models.factors import factor_scorer
 from recae.ranking.capabilities import ItemVectors, ItemWeights
 from recae.ranking.fixed_point import EXACT_BITS, WEIGHT_BITS, weights_on_grid
 from recae.ranking.propose import recommend_chunk, rows_at_once
-from recae.ranking.recommender import Indices, Recommender, Scorer, allowed_items
+from recae.ranking.recommender import Indices, Recommender, allowed_items
+from recae.ranking.scorer import Scorer
 from recae.ranking.topk import TopK
 
 

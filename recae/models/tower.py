@@ -19,10 +19,10 @@ from recae.ranking.fixed_point import (
     rows_on_grid,
     weights_on_grid,
 )
-from recae.ranking.on_device import Products
-from recae.ranking.propose import MAX_CELLS, Proposals
+from recae.ranking.propose import MAX_CELLS
 from recae.ranking.rounded import MAX_WIDTH, RoundedTable
 from recae.ranking.sampled import sampled_products
+from recae.ranking.scorer import Proposals
 
 WIDE_BYTES = 1 << 28  # of a float64 copy of the output layer
 GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
@@ -116,13 +116,6 @@ class TowerScorer:
         self._hidden = hidden
         self._rounded = rounded
         self._wide = wide
-
-    def products(self) -> Products | None:
-        """Return the factors of the scores where they lie on an accelerator."""
-        if self._hidden.device.type == "cpu":
-            return None
-        error = float32_error(self._hidden, self._output.weight, self._output.bias)
-        return Products(self._hidden, self._output.weight, self._output.bias, error)
 
     def proposals(self) -> Proposals:
         """Scores from the rounded layer, or else those of `blocks`."""

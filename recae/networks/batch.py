@@ -5,9 +5,28 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float32, Int, Int64
 from scipy.sparse import csr_array
 from torch import Tensor
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where a slice of a batch lies in it.
+
+    Attributes
+    ----------
+    rows, entries
+        First row and first entry of the slice.
+    n_rows, n_entries
+        Rows and entries of the whole batch.
+    """
+
+    rows: int
+    entries: int
+    n_rows: int
+    n_entries: int
 
 
 @final
@@ -25,19 +44,15 @@ class SparseBatch:
         Number of items of each row, shape ``(batch,)``; 0 is legal.
     n_items
         Number of columns.
-    weights
-        Share of each row in a mean over the batch, where rows of padding have none; None is equal
-        shares.
-    drawn
-        Values of the entries after dropout, where they were drawn with the batch.
+    within
+        The place of these rows in the batch they are a slice of; None is the whole batch.
     """
 
     items: Int[Tensor, " nnz"]
     offsets: Int64[Tensor, " batch"]
     lengths: Int64[Tensor, " batch"]
     n_items: int
-    weights: Float[Tensor, " batch"] | None = None
-    drawn: Float[Tensor, " nnz"] | None = None
+    within: Slice | None = None
 
     @classmethod
     def from_csr(cls, matrix: csr_array, *, device: torch.device | str = "cpu") -> "SparseBatch":
@@ -65,12 +80,22 @@ class SparseBatch:
             self.lengths, output_size=len(self.items)
         )
 
-    def dense(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, "batch items"]:
-        """Rows with all their zeros, `values` at the entries."""
-        rows = values.new_zeros(len(self), self.n_items)
-        rows[self.rows(), self.items] = values
-        return rows
+    def uniform(self, rng: torch.Generator) -> Float32[Tensor, " nnz"]:
+        """Draw a number of ``[0, 1)`` for each entry.
 
-    def mean(self, values: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Mean of a number of each row."""
-        return values.mean() if self.weights is None else (values * self.weights).sum()
+        Slices of a batch draw the numbers of the whole batch and keep their own, so that a step
+        draws the same numbers into however many slices it is cut.
+        """
+        here = self.within or Slice(0, 0, len(self), len(self.items))
+        drawn = torch.rand(here.n_entries, generator=rng, device=self.items.device)
+        return drawn[here.entries : here.entries + len(self.items)]
+
+    def normal(
+        self, width: int, rng: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "batch width"]:
+        """Draw `width` standard normal numbers for each row; slices as for `uniform`."""
+        here = self.within or Slice(0, 0, len(self), len(self.items))
+        drawn = torch.randn(
+            here.n_rows, width, generator=rng, device=self.items.device, dtype=dtype
+        )
+        return drawn[here.rows : here.rows + len(self)]

@@ -67,14 +67,14 @@ def sampled_code(
     mu: Float[Tensor, "batch latent"],
     log_var: Float[Tensor, "batch latent"],
     noise: Float[Tensor, "batch latent"],
-) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
-    r"""Code ``mu + noise * sigma`` of each history, and its divergence `gaussian_kl`.
+) -> Float[Tensor, "batch latent"]:
+    r"""Code ``mu + noise * sigma`` of each history, ``sigma`` being ``exp(log_var / 2)``.
 
     References
     ----------
     Kingma & Welling, ICLR 2014, sec. 2.4, the reparameterisation.
     """
-    return mu + noise * (0.5 * log_var).exp(), gaussian_kl(mu, log_var)
+    return mu + noise * (0.5 * log_var).exp()
 
 
 def annealed_beta(step: int, *, cap: float, anneal_steps: int) -> float:

@@ -7,7 +7,7 @@ restored). Layers are linear with tanh between them; none follows the encoder's 
 VAE, nor the decoder's last layer. The likelihood is multinomial over all items.
 
 The first layer is a table with a row per item, of which those of a history are gathered: no dense
-history exists, unless `PlainPath` is asked for.
+history exists.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from recae.networks import losses
 from recae.networks.batch import SparseBatch
-from recae.networks.fast_path import WidePath
-from recae.networks.losses import annealed_beta, multinomial_nll, sampled_code, squared_weights
 
 
 @final
@@ -89,29 +88,16 @@ def _dropped(
     x: SparseBatch, keep: Bool[Tensor, " nnz"] | None, dropout: float, dtype: torch.dtype
 ) -> Float[Tensor, " nnz"]:
     """Values of the normalised history after inverted dropout with the mask `keep`."""
-    if x.drawn is not None:
-        return x.drawn
     values = x.normalised(dtype)
     return values if keep is None else values * keep / (1.0 - dropout)
 
 
 def _draw_mask(x: SparseBatch, dropout: float, rng: torch.Generator) -> Tensor | None:
-    if dropout == 0.0:
-        return None
-    return torch.rand(len(x.items), generator=rng, device=x.items.device) >= dropout
+    return None if dropout == 0.0 else x.uniform(rng) >= dropout
 
 
 class _Network(nn.Module):
-    """What both networks share: the item table, the dense layers, the output table.
-
-    Attributes
-    ----------
-    path
-        How to compute the two wide layers of a training step; None gathers rows of the first, and
-        has autograd do the rest.
-    """
-
-    path: WidePath | None = None
+    """What both networks share: the item table, the dense layers, the output table."""
 
     def __init__(
         self,
@@ -140,8 +126,6 @@ class _Network(nn.Module):
     def _bag(self, x: SparseBatch, keep: Tensor | None) -> Float[Tensor, "batch width"]:
         """First layer: weighted sum of the table rows of each history, plus the bias."""
         values = _dropped(x, keep, self.dropout, self.dtype)
-        if self.path is not None:
-            return self.path.bag(self.table.weight, x, values) + self.table.bias
         summed = nn.functional.embedding_bag(
             x.items, self.table.weight, x.offsets, mode="sum", per_sample_weights=values
         )
@@ -159,20 +143,14 @@ class _Network(nn.Module):
 
     def _nll(self, z: Float[Tensor, "batch latent"], x: SparseBatch) -> Float[Tensor, ""]:
         """Negative log-likelihood of the histories given their codes, averaged."""
-        if self.path is not None:
-            output = self.output
-            return x.mean(self.path.nll(self._hidden(z), output.weight, output.bias, x))
-        return x.mean(multinomial_nll(self.decode(z), x))
+        return losses.multinomial_nll(self.decode(z), x).mean()
 
     def _penalty(self) -> Tensor:
         """``weight_decay`` times the squares of all weights; biases are left out."""
         if self.weight_decay == 0.0:
             return self.output.weight.new_zeros(())
-        weights = [layer.weight for layer in (*self.encoder, *self.decoder)]
-        tables = [self.table.weight, self.output.weight]
-        if self.path is not None and self.path.updates:
-            tables = [table.detach() for table in tables]  # their updates have this term
-        return self.weight_decay * squared_weights([*weights, *tables])
+        layers = [*self.encoder, *self.decoder, self.table, self.output]
+        return self.weight_decay * losses.squared_weights([layer.weight for layer in layers])
 
 
 @final
@@ -254,7 +232,7 @@ class MultVAENetwork(_Network):
     weight_decay
         Factor of the squared weights in the loss; 0 in the paper.
     beta_cap, anneal_steps
-        KL schedule, see `annealed_beta`.
+        KL schedule, see `recae.networks.losses.annealed_beta`.
     rng
         Draws the initial weights; None leaves them to be given (`load_state_dict`, ``assign``).
     """
@@ -308,25 +286,19 @@ class MultVAENetwork(_Network):
             Standard normal, shape ``(batch, latent)``; the code is ``mu + noise * sigma``.
         """
         mu, log_var = self.encode(x, keep)
-        if self.path is None:
-            z, divergence = sampled_code(mu, log_var, noise)
-        else:
-            z, divergence = self.path.code(mu, log_var, noise)
-        nll = self._nll(z, x)
-        kl = x.mean(divergence)
+        nll = self._nll(losses.sampled_code(mu, log_var, noise), x)
+        kl = losses.gaussian_kl(mu, log_var).mean()
         return Loss(nll + beta * kl + self._penalty(), nll, kl)
 
     def loss(self, x: SparseBatch, *, step: int, rng: torch.Generator) -> Loss:
         """Loss of update `step` (counted from 0), mask and noise drawn from `rng` in that order."""
         keep = _draw_mask(x, self.dropout, rng)
-        noise = torch.randn(
-            len(x), self.latent_dim, generator=rng, device=x.items.device, dtype=self.dtype
-        )
+        noise = x.normal(self.latent_dim, rng, self.dtype)
         return self.loss_given(x, keep=keep, noise=noise, beta=self.beta(step))
 
     def beta(self, step: int) -> float:
         """Weight of the KL term at update `step`, counted from 0."""
-        return annealed_beta(step, cap=self.beta_cap, anneal_steps=self.anneal_steps)
+        return losses.annealed_beta(step, cap=self.beta_cap, anneal_steps=self.anneal_steps)
 
     def tower(self) -> Tower:
         """Return the network as used at prediction: the code is the mean, nothing is drawn."""

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from recae.data.histories import Histories
-from recae.ranking.recommender import Scorer
+from recae.ranking.scorer import Scorer
 
 
 @runtime_checkable

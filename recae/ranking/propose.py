@@ -9,69 +9,21 @@ batch, device or precision, ties included. Blocks of items come one after anothe
 on, the k-th best exact score so far is another floor, and few items reach it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Int64
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.ranking.on_device import Products, lists_on_device
+from recae.ranking.scorer import Proposals, Proposer, Scorer
 from recae.ranking.select import Groups
 from recae.ranking.topk import BestLists, TopK
 
-if TYPE_CHECKING:
-    from recae.ranking.recommender import Scorer
-
 MAX_CELLS = 8_388_608  # scores held at once by the caller's chunk of rows: 32 MiB of float32
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Proposals:
-    """Fast scores of all items, and how far the exact ones are from them at most.
-
-    Attributes
-    ----------
-    blocks
-        As `Scorer.blocks`; any floating type, any memory layout.
-    error
-        A number for each history.
-    """
-
-    blocks: Iterator[tuple[slice, Float[Tensor, "users block"]]]
-    error: Float64[np.ndarray, " users"]
-
-    def certain(self, kth: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
-        """What the exact score is at least, where the fast one is at least `kth`."""
-        return _rounded_down(kth - self.error)
-
-    def needed(self, exact: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
-        """What the fast score is at least, where the exact one is at least `exact`."""
-        return _rounded_down(exact - self.error)
-
-
-@runtime_checkable
-class Proposer(Protocol):
-    """A `Scorer` that has scores cheaper than those of its `blocks`."""
-
-    def proposals(self) -> Proposals:
-        """Scores from which to choose what is scored exactly."""
-        ...
-
-
-@runtime_checkable
-class DeviceScorer(Protocol):
-    """A `Scorer` whose factors may lie on an accelerator."""
-
-    def products(self) -> Products | None:
-        """The factors, or None where they lie in the memory of the host."""
-        ...
 
 
 def rows_at_once(n_items: int, least: int = 1, *, chunks: int = 1) -> int:
@@ -81,7 +33,7 @@ def rows_at_once(n_items: int, least: int = 1, *, chunks: int = 1) -> int:
 
 
 def recommend_chunk(
-    scorer: "Scorer",
+    scorer: Scorer,
     histories: Histories,
     k: int,
     hidden: list[csr_array],
@@ -97,13 +49,6 @@ def recommend_chunk(
     # A caller's autocast ends here: the bounds are those of the products that are asked for.
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         masks = [_mask_positions(matrix) for matrix in hidden]
-        products = scorer.products() if isinstance(scorer, DeviceScorer) else None
-        if products is not None:
-            nothing = [np.empty((2, 0), dtype=np.int64)]
-            rows, items = np.concatenate([*nothing, *map(np.stack, masks)], axis=1)
-            lists, proved = lists_on_device(products, k, (rows, items), allowed)
-            if proved.all():
-                return lists
         if isinstance(scorer, Proposer):
             proposals = scorer.proposals()
         else:
@@ -120,12 +65,6 @@ def recommend_chunk(
                     raise RecaeError("a model gave scores that are not finite")
                 best.add(rows, items, exact)
         return best.lists()
-
-
-def _rounded_down(values: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
-    """The next smaller number: one subtraction in float64 errs by less than the step to it."""
-    lower: np.ndarray = np.nextafter(values, -np.inf)
-    return lower
 
 
 def _mask_positions(

@@ -4,13 +4,14 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int64
+from jaxtyping import Float32, Int
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from recae.arguments import refuse_other, several
@@ -19,6 +20,7 @@ from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, NotFittedError, shown
 from recae.ranking.propose import recommend_chunk, rows_at_once
+from recae.ranking.scorer import Scorer
 from recae.ranking.side_by_side import batches_at_once, side_by_side
 from recae.ranking.topk import TopK
 
@@ -27,30 +29,26 @@ Indices = Int[np.ndarray, " _"] | Iterable[int]
 R = TypeVar("R", bound="Recommender")  # not typing.Self: the run-time checker refuses it in methods
 
 
-@runtime_checkable
-class Scorer(Protocol):
-    """Scores of one batch of histories: a fast way to all items, an exact way to some."""
+@final
+@dataclass(frozen=True, slots=True)
+class TrainingShape:
+    """Sizes of what a model is fitted on.
 
-    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
-        """Fast scores of all items, a block of items at a time, on the model's device.
+    Attributes
+    ----------
+    n_users, n_items, n_interactions
+        Of the training part; users without an interaction are left out.
+    """
 
-        The blocks cover all items once, in ascending order. The caller may overwrite them.
-        """
-        ...
+    n_users: int
+    n_items: int
+    n_interactions: int
 
-    def exact(
-        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
-    ) -> Float32[np.ndarray, " pairs"]:
-        """Scores that rank: of ``items[i]`` for the history ``rows[i]``, rows in ascending order.
-
-        A score depends on its own history and item alone: not on the other rows, the batch, the
-        number of threads or the device.
-        """
-        ...
-
-    def error_bound(self) -> Float64[np.ndarray, " users"]:
-        """Upper bound of ``|fast - exact|`` for each history."""
-        ...
+    @classmethod
+    def of(cls, train: csr_array) -> "TrainingShape":
+        """Sizes of a matrix ``(users, items)``."""
+        n_users = int((np.diff(train.indptr) > 0).sum())
+        return cls(n_users, int(train.shape[1]), int(train.nnz))
 
 
 class Recommender(ABC):
@@ -76,12 +74,15 @@ class Recommender(ABC):
         many; above 1 only where `Scorer.blocks` bounds what it holds for any number of users.
     note
         What people should know before they use it; printed in the model card.
+    trained_in_steps
+        Whether `fit` goes through the users again and again, and writes checkpoints.
     """
 
     name: ClassVar[str]
     ordered: ClassVar[bool] = False
     note: ClassVar[str] = ""
     users_per_pass: ClassVar[int] = 1
+    trained_in_steps: ClassVar[bool] = False
     config: Any
     fitted_on: str | None = None
 
@@ -134,6 +135,20 @@ class Recommender(ABC):
         resume
             Continue from `checkpoint` where there is one.
         """
+
+    def n_parameters(self, n_items: int) -> int | None:
+        """Numbers that are learnt by gradient descent; None for models that have none."""
+        return None
+
+    def least_bytes(self, shape: TrainingShape) -> int | None:
+        """Memory that `fit` cannot do without for `shape`, beside the data, in bytes.
+
+        A closed form says what it holds at its peak. A model that is trained in steps says 16 bytes
+        for each parameter: the weight, its gradient and the two moments of Adam. None is not known
+        beforehand.
+        """
+        n_parameters = self.n_parameters(shape.n_items)
+        return None if n_parameters is None else 16 * n_parameters
 
     @abstractmethod
     def scorer(self, histories: Histories) -> Scorer:

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float32, Float64, Int8
 from torch import Tensor
 
-from recae.ranking.propose import MAX_CELLS, Proposals
+from recae.ranking.propose import MAX_CELLS
+from recae.ranking.scorer import Proposals
 
 MAX_WIDTH = 1 << 17  # sums of products of 8-bit integers stay below 2**31
 _LEVELS = 127

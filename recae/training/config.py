@@ -7,9 +7,7 @@ from recae.errors import ConfigError
 from recae.training.device import named_device
 
 Auto = Literal["auto"]
-StepPath = Literal["plain", "gathered", "fast"]
-# Items from which blocks gain more than their handling costs.
-WIDE_ITEMS = 10_000
+_SLICE_BYTES = 1 << 28  # of scores; a step holds about three arrays of that size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +35,9 @@ class TrainingConfig:
     precision
         ``"float32"``, or ``"bfloat16"`` products with float32 weights and sums. ``"auto"``:
         bfloat16 where the device, or the processor (AVX512-BF16 or AMX), has products of it.
-    path
-        ``"plain"``: textbook PyTorch, dense histories and all, to compare with. ``"gathered"``:
-        the same equations over the items that histories hold. ``"fast"``: the same numbers with
-        the wide layers and their updates by blocks. ``"auto"``: fast on the CPU from 10,000
-        items, and on a CUDA device unless `ema_decay` is set; else gathered.
+    compile
+        Let ``torch.compile`` translate the loss, which takes a minute at the first step; it needs
+        a C++ compiler on the CPU and Triton on a CUDA device.
     rng
         Seed of everything that is drawn.
     """
@@ -54,7 +50,7 @@ class TrainingConfig:
     validation_metric: str = "ndcg@100"
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    path: StepPath | Auto = "auto"
+    compile: bool = False
     rng: int = 42
 
     def __post_init__(self) -> None:
@@ -92,30 +88,16 @@ def steps_per_epoch(config: TrainingConfig, n_users: int) -> int:
     return -(-n_users // planned_batch_size(config, n_users))
 
 
-def planned_path(path: StepPath | Auto, *, n_items: int, device: str, recordable: bool) -> StepPath:
-    """Path of the steps of a network with two wide tables, `"auto"` resolved.
+def planned_slices(batch_size: int, n_items: int) -> int:
+    """Slices in which a step goes through its batch, one after the other.
 
-    ``"auto"`` is the one that is known to be the fastest: on the CPU the fast one from 10,000
-    items; on a CUDA device the fast one at any size where its steps can be recorded, as those of
-    the others wait for the host.
+    As few as keep the scores of a slice, ``users x items`` in float32, within 256 MiB; never more
+    than there are users. The gradients of the slices are added up, so the loss that is minimised
+    does not depend on their number but for rounding.
 
-    Parameters
-    ----------
-    path
-        As in `TrainingConfig`.
-    n_items
-        Rows of the tables.
-    device
-        Type of the device, such as ``"cuda"``.
-    recordable
-        Whether `DeviceSteps` knows the network and nothing reads its weights between steps.
+    Examples
+    --------
+    >>> planned_slices(500, 20_000), planned_slices(500, 1_000_000)
+    (1, 8)
     """
-    if path != "auto":
-        return path
-    fast = recordable if device == "cuda" else device == "cpu" and n_items >= WIDE_ITEMS
-    return "fast" if fast else "gathered"
-
-
-def recorded(path: StepPath, device: str, *, averaged: bool) -> bool:
-    """Whether steps are those of `DeviceSteps`, which keep no average of the weights."""
-    return path == "fast" and device == "cuda" and not averaged
+    return min(batch_size, -(-4 * batch_size * n_items // _SLICE_BYTES))

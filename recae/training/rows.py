@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from scipy.sparse import csr_array
-from torch import Tensor
 
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Slice, SparseBatch
 
 # Purposes of the generators; see `stream`.
 WEIGHTS, ORDER, STEP = 0, 1, 2
@@ -44,20 +43,48 @@ class DeviceRows:
     def __init__(self, matrix: csr_array, device: torch.device) -> None:
         self.n_users, self.n_items = (int(n) for n in matrix.shape)
         self._items = torch.from_numpy(matrix.indices.astype(np.int64)).to(device)
-        self._starts = torch.from_numpy(matrix.indptr[:-1].astype(np.int64)).to(device)
-        self._lengths = torch.from_numpy(np.diff(matrix.indptr).astype(np.int64)).to(device)
-        self._device = device
+        # Starts and lengths stay with the host, which never has to ask the device for a size.
+        self._starts = matrix.indptr[:-1].astype(np.int64)
+        self._lengths = np.diff(matrix.indptr).astype(np.int64)
 
-    def batch(self, users: Int64[Tensor, " batch"]) -> SparseBatch:
-        """Rows of `users`, in that order."""
+    def batch(self, users: Int64[np.ndarray, " batch"], n_slices: int = 1) -> list[SparseBatch]:
+        """Rows of `users`, in that order, in `n_slices` slices of nearly as many users each."""
         lengths = self._lengths[users]
-        offsets = lengths.cumsum(0) - lengths
-        shift = torch.repeat_interleave(self._starts[users] - offsets, lengths)
-        entries = torch.arange(len(shift), device=self._device) + shift
-        return SparseBatch(self._items[entries], offsets, lengths, self.n_items)
+        offsets = np.cumsum(lengths) - lengths
+        slices = []
+        for part in np.array_split(np.arange(len(users)), n_slices):
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            first, n_entries = int(offsets[rows.start]), int(lengths[rows].sum())
+            within = Slice(rows.start, first, len(users), int(lengths.sum()))
+            slices.append(
+                self._gathered(
+                    self._starts[users[rows]],
+                    lengths[rows],
+                    n_entries,
+                    within if n_slices > 1 else None,
+                )
+            )
+        return slices
 
-    def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[SparseBatch]:
-        """All rows once, in the order of `epoch`; the last batch may be short."""
-        users = torch.from_numpy(epoch_order(seed, epoch, self.n_users)).to(self._device)
+    def _gathered(
+        self, starts: np.ndarray, lengths: np.ndarray, n_entries: int, within: Slice | None
+    ) -> SparseBatch:
+        device = self._items.device
+        on_device = torch.from_numpy(np.stack([starts, lengths])).to(device, non_blocking=True)
+        first, count = on_device  # (batch,)
+        offsets = count.cumsum(0) - count
+        shift = torch.repeat_interleave(first - offsets, count, output_size=n_entries)
+        entries = torch.arange(n_entries, device=device) + shift
+        return SparseBatch(self._items[entries], offsets, count, self.n_items, within)
+
+    def epoch(
+        self, seed: int, epoch: int, batch_size: int, n_slices: int = 1
+    ) -> Iterator[list[SparseBatch]]:
+        """All rows once, in the order of `epoch`; the last batch may be short.
+
+        A batch has at most `n_slices` slices, and never more slices than users.
+        """
+        users = epoch_order(seed, epoch, self.n_users)
         for start in range(0, self.n_users, batch_size):
-            yield self.batch(users[start : start + batch_size])
+            batch = users[start : start + batch_size]
+            yield self.batch(batch, min(n_slices, len(batch)))

@@ -1,16 +1,22 @@
-"""`Trainer`: epochs of Adam over device-resident rows, best weights kept, exact resume."""
+"""`Trainer`: epochs of Adam over device-resident rows, best weights kept, exact resume.
+
+A step gathers the rows of its users, in slices where the batch's scores would take much memory,
+adds up the gradients of the slices, and lets Adam update all weights at once. Nothing waits for
+the device inside an epoch: losses are added up there, and looked at every `_CHECKED_STEPS` steps.
+"""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
@@ -22,16 +28,16 @@ from recae.training.config import (
     TrainingConfig,
     planned_batch_size,
     planned_epochs,
-    recorded,
+    planned_slices,
     steps_per_epoch,
 )
 from recae.training.device import autocast, resolve_device, resolve_precision
-from recae.training.device_steps import DeviceNetwork, DeviceSteps
 from recae.training.heap import steady_heap
-from recae.training.optimiser import Optimiser, resolve_path
 from recae.training.rows import STEP, DeviceRows, stream
 
 logger = logging.getLogger("recae.training")
+_CHECKED_STEPS = 100
+_ADAM = ("exp_avg", "exp_avg_sq", "step")  # what Adam knows of a parameter
 
 
 @runtime_checkable
@@ -71,6 +77,8 @@ class EpochRecord:
         Whether it is the best so far.
     seconds
         Wall time of the epoch, validation included.
+    validation_s
+        Wall time of the validation.
     """
 
     epoch: int
@@ -81,6 +89,7 @@ class EpochRecord:
     validation: float | None
     best: bool
     seconds: float
+    validation_s: float = 0.0
 
 
 @final
@@ -95,7 +104,7 @@ class Trainer:
         Where checkpoints and ``training.jsonl`` go; None keeps nothing.
     identity
         What a checkpoint must agree with to be resumed: config, data fingerprint, ...; the number
-        of threads, the device, the precision and the path are added.
+        of threads, the device and the precision are added.
     """
 
     def __init__(
@@ -117,6 +126,7 @@ class Trainer:
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
         resume: bool = False,
+        steps_per_epoch: int | None = None,
     ) -> tuple[EpochRecord, ...]:
         """Train `network` in place and leave it with the best weights seen.
 
@@ -133,6 +143,8 @@ class Trainer:
             Told the record of every epoch; what it raises ends the training.
         resume
             Go on from the last good checkpoint of the directory where there is one.
+        steps_per_epoch
+            Steps after which an epoch ends; None is when all users were seen.
 
         Returns
         -------
@@ -151,7 +163,9 @@ class Trainer:
         rows = rows[rows.indptr[1:] > rows.indptr[:-1]]
         if rows.shape[0] == 0:
             raise DataError("no training user has an interaction")
-        run = _Run(self._config, network, rows, resolve_device(self._config.device))
+        run = _Run(
+            self._config, network, rows, resolve_device(self._config.device), steps_per_epoch
+        )
         if self._store is None:
             return run.to_the_end(validate, None, on_epoch)
         identity = {**self._identity, **run.identity()}
@@ -176,7 +190,12 @@ class _Run:
     """State of one training: everything that a checkpoint holds."""
 
     def __init__(
-        self, config: TrainingConfig, network: nn.Module, rows: csr_array, device: torch.device
+        self,
+        config: TrainingConfig,
+        network: nn.Module,
+        rows: csr_array,
+        device: torch.device,
+        limit: int | None,
     ) -> None:
         n_users = int(rows.shape[0])
         self.config = config
@@ -188,32 +207,20 @@ class _Run:
             logger.warning("this processor emulates bfloat16: float32 is faster")
         self.batch_size = planned_batch_size(config, n_users)
         self.steps_per_epoch = steps_per_epoch(config, n_users)
+        self.limit = limit  # steps after which an epoch ends
         self.n_epochs = planned_epochs(config, n_users)
-        averaged = config.ema_decay is not None
-        self.path = path = resolve_path(config.path, network, device, every_step=averaged)
-        self.heap = nullcontext if path == "plain" else steady_heap  # plain is PyTorch alone
+        self.n_slices = planned_slices(self.batch_size, int(rows.shape[1]))
+        self.rows = DeviceRows(rows, device)
         self.parameters = dict(network.named_parameters())
-        self.optimiser: Optimiser | DeviceSteps
-        if isinstance(network, DeviceNetwork) and recorded(path, device.type, averaged=averaged):
-            self.optimiser = DeviceSteps(
-                network,
-                rows,
-                batch_size=self.batch_size,
-                n_epochs=self.n_epochs,
-                learning_rate=config.learning_rate,
-                precision=self.precision,
-                seed=config.rng,
-            )
-        else:
-            self.rows = DeviceRows(rows, device)
-            self.optimiser = Optimiser(
-                network,
-                path=path,
-                learning_rate=config.learning_rate,
-                precision=self.precision,
-                entries=self.batch_size * rows.nnz / n_users,
-                every_step=averaged,
-            )
+        self.adam = torch.optim.Adam(
+            self.parameters.values(),
+            lr=config.learning_rate,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            fused=True,
+        )
+        loss: Any = network.loss
+        self.loss = torch.compile(loss, dynamic=True) if config.compile else loss
         self.average = _copies(self.parameters) if config.ema_decay is not None else None
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
@@ -221,7 +228,7 @@ class _Run:
 
     def identity(self) -> dict[str, object]:
         """What "auto" stands for on this machine; each draws or rounds in its own way."""
-        return {"device": self.device.type, "precision": self.precision, "path": self.path}
+        return {"device": self.device.type, "precision": self.precision}
 
     def to_the_end(
         self,
@@ -229,17 +236,14 @@ class _Run:
         save: Callable[[], None] | None,
         on_epoch: Callable[[EpochRecord], None] | None,
     ) -> tuple[EpochRecord, ...]:
-        try:
-            while len(self.log) < self.n_epochs and not self._out_of_patience():
-                with self.heap():
-                    self._epoch(validate)
-                if save is not None:
-                    save()
-                logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
-                if on_epoch is not None:
-                    on_epoch(self.log[-1])
-        finally:
-            self.optimiser.close()
+        while len(self.log) < self.n_epochs and not self._out_of_patience():
+            with steady_heap():
+                self._epoch(validate)
+            if save is not None:
+                save()
+            logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
+            if on_epoch is not None:
+                on_epoch(self.log[-1])
         final = self.best if self.best is not None else self.average
         if final is not None:
             _assign(self.parameters, final)
@@ -255,57 +259,99 @@ class _Run:
         started = time.monotonic()
         epoch = len(self.log)
         step = epoch * self.steps_per_epoch
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        first_bad = torch.full((), -1, device=self.device)
+        n_seen = 0
         self.network.train()
-        if isinstance(self.optimiser, DeviceSteps):
-            sums = self.optimiser.epoch(epoch)
-            step += self.steps_per_epoch
-            self._check_finite(sums / self.n_users, f"in epoch {epoch + 1}")
-        else:
-            for x in self.rows.epoch(self.config.rng, epoch, self.batch_size):
-                sums += self._step(x, step, self.optimiser) * len(x)
-                step += 1
+        batches = self.rows.epoch(self.config.rng, epoch, self.batch_size, self.n_slices)
+        for slices in islice(batches, self.limit):
+            losses = self._step(slices, step)
+            sums += losses
+            n_seen += sum(map(len, slices))
+            bad = ~torch.isfinite(losses[0]) & (first_bad < 0)
+            first_bad = torch.where(bad, step, first_bad)
+            step += 1
+            if step % _CHECKED_STEPS == 0:
+                self._check_finite(first_bad)
+        self._check_finite(first_bad)
         self.network.eval()
-        self.optimiser.settle()
+        self.adam.zero_grad(set_to_none=True)  # judging needs the memory of the gradients
         score = None
         best = False
+        judging = time.monotonic()
         if validate is not None:
             with _Averaged(self.parameters, self.average):
                 score = validate()
             best = score > self.best_score
             if best:
                 self.best_score = score
-                self.best = _copies(self.average or self.parameters)
-        loss, nll, kl = (sums / self.n_users).tolist()
-        seconds = time.monotonic() - started
-        self.log.append(EpochRecord(epoch + 1, step, loss, nll, kl, score, best, seconds))
+                self._keep_best()
+        loss, nll, kl = (sums / n_seen).tolist()
+        ended = time.monotonic()
+        self.log.append(
+            EpochRecord(
+                epoch + 1, step, loss, nll, kl, score, best, ended - started, ended - judging
+            )
+        )
 
-    def _check_finite(self, values: Tensor, where: str) -> None:
-        if not torch.isfinite(values).all():
+    def _keep_best(self) -> None:
+        """Copy the weights, over the best ones so far where there are any."""
+        weights = self.average or self.parameters
+        if self.best is None:
+            self.best = _copies(weights)
+        else:
+            _assign(self.best, weights)
+
+    def _check_finite(self, first_bad: Tensor) -> None:
+        """Refuse to go on if a step has lost a number that is not finite; waits for the device."""
+        step = int(first_bad)
+        if step >= 0:
             raise DivergedError(
-                f"the loss is {values[0].item()} {where},"
+                f"the loss is not finite at epoch {step // self.steps_per_epoch + 1}, step {step},"
                 f" learning rate {self.config.learning_rate:g}; lower the rate"
             )
 
-    def _step(self, x: SparseBatch, step: int, optimiser: Optimiser) -> Tensor:
-        rng = torch.Generator(self.device).manual_seed(stream(self.config.rng, STEP, step))
-        with autocast(self.precision, self.device):
-            loss = self.network.loss(x, step=step, rng=rng)  # type: ignore[operator]  # a TrainableNetwork
-        values = torch.stack([loss.total, loss.nll, loss.kl]).detach().double().cpu()
-        self._check_finite(values, f"at epoch {step // self.steps_per_epoch + 1}, step {step}")
-        optimiser.minimise(loss.total)
+    def _step(self, slices: list[SparseBatch], step: int) -> Float64[Tensor, "3"]:
+        """One update; returns loss, nll and kl, each summed over the users of the batch."""
+        n_users = sum(len(x) for x in slices)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.adam.zero_grad(set_to_none=True)
+        for x in slices:
+            rng = torch.Generator(self.device).manual_seed(stream(self.config.rng, STEP, step))
+            with autocast(self.precision, self.device):
+                loss = self.loss(x, step=step, rng=rng)
+            (loss.total * (len(x) / n_users)).backward()
+            values = torch.stack([loss.total, loss.nll, loss.kl]).detach().to(torch.float64)
+            sums += values * len(x)
+        self.adam.step()
         if self.average is not None:
             assert self.config.ema_decay is not None
             decay = min(self.config.ema_decay, (step + 1) / (step + 10))  # short memory at first
             with torch.no_grad():
                 for name, value in self.parameters.items():
                     self.average[name].lerp_(value, 1.0 - decay)
-        return values
+        return sums
+
+    def _adam_state(self) -> dict[str, Tensor]:
+        """What Adam knows, as ``key/parameter``."""
+        state = self.adam.state_dict()["state"]
+        return {
+            f"{key}/{name}": state[index][key]
+            for index, name in enumerate(self.parameters)
+            for key in _ADAM
+        }
+
+    def _restore_adam(self, stored: Mapping[str, Tensor]) -> None:
+        state = {
+            index: {key: stored[f"{key}/{name}"] for key in _ADAM}
+            for index, name in enumerate(self.parameters)
+        }
+        self.adam.load_state_dict({**self.adam.state_dict(), "state": state})
 
     def checkpoint(self, identity: dict[str, object]) -> Checkpoint:
         """Everything needed to go on from here."""
         tensors = {f"weights/{name}": p.detach() for name, p in self.parameters.items()}
-        tensors |= {f"adam/{place}": value for place, value in self.optimiser.state().items()}
+        tensors |= {f"adam/{place}": value for place, value in self._adam_state().items()}
         for kind, values in (("average", self.average), ("best", self.best)):
             tensors |= {f"{kind}/{name}": value for name, value in (values or {}).items()}
         return Checkpoint(
@@ -322,7 +368,7 @@ class _Run:
             for kind in ("weights", "adam", "average", "best")
         )
         _assign(self.parameters, weights)
-        self.optimiser.restore(adam)
+        self._restore_adam(adam)
         self.average = dict(average) or self.average
         self.best = dict(best) or None
         self.log = [EpochRecord(**record) for record in found.log]
@@ -352,12 +398,16 @@ class _Stored(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
 
-def _copies(parameters: dict[str, nn.Parameter] | dict[str, Tensor]) -> dict[str, Tensor]:
+def _copies(
+    parameters: Mapping[str, nn.Parameter] | Mapping[str, Tensor],
+) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in parameters.items()}
 
 
 @torch.no_grad()
-def _assign(parameters: dict[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+def _assign(
+    parameters: Mapping[str, nn.Parameter] | Mapping[str, Tensor], values: Mapping[str, Tensor]
+) -> None:
     for name, parameter in parameters.items():
         parameter.copy_(values[name])
 

@@ -18,7 +18,6 @@ from recae.data.histories import Histories, canonical_csr
 from recae.models import mult_vae as models
 from recae.networks import mult_vae as networks
 from recae.networks.batch import SparseBatch
-from recae.networks.plain_path import PlainPath
 from recae.training import trainer
 from recae.training.config import TrainingConfig, planned_batch_size, steps_per_epoch
 from tests.reference import mult_vae_numpy as ref
@@ -41,7 +40,6 @@ class Case:
     anneal_steps: int = 4
     dtype: torch.dtype = torch.float64
     seed: int = 0
-    plain: bool = False
 
     @property
     def tolerance(self) -> dict[str, float]:
@@ -76,7 +74,6 @@ def build(case: Case) -> tuple[Any, Any]:
     else:
         network = networks.MultDAENetwork(case.items, **options)
     network.to(case.dtype)
-    network.path = PlainPath() if case.plain else None
     rng = np.random.default_rng([case.seed, 2])
     with torch.no_grad():
         for parameter in network.parameters():

@@ -1,0 +1,75 @@
+"""`Scorer`: what a model says of a batch of histories, fast for all items and exact for some."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, final, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64
+from torch import Tensor
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Scores of one batch of histories: a fast way to all items, an exact way to some."""
+
+    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
+        """Fast scores of all items, a block of items at a time, on the model's device.
+
+        The blocks cover all items once, in ascending order. The caller may overwrite them.
+        """
+        ...
+
+    def exact(
+        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
+        """Scores that rank: of ``items[i]`` for the history ``rows[i]``, rows in ascending order.
+
+        A score depends on its own history and item alone: not on the other rows, the batch, the
+        number of threads or the device.
+        """
+        ...
+
+    def error_bound(self) -> Float64[np.ndarray, " users"]:
+        """Upper bound of ``|fast - exact|`` for each history."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposals:
+    """Fast scores of all items, and how far the exact ones are from them at most.
+
+    Attributes
+    ----------
+    blocks
+        As `Scorer.blocks`; any floating type, any memory layout.
+    error
+        A number for each history.
+    """
+
+    blocks: Iterator[tuple[slice, Float[Tensor, "users block"]]]
+    error: Float64[np.ndarray, " users"]
+
+    def certain(self, kth: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
+        """What the exact score is at least, where the fast one is at least `kth`."""
+        return _rounded_down(kth - self.error)
+
+    def needed(self, exact: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
+        """What the fast score is at least, where the exact one is at least `exact`."""
+        return _rounded_down(exact - self.error)
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """A `Scorer` that has scores cheaper than those of its `blocks`."""
+
+    def proposals(self) -> Proposals:
+        """Scores from which to choose what is scored exactly."""
+        ...
+
+
+def _rounded_down(values: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:
+    """The next smaller number: one subtraction in float64 errs by less than the step to it."""
+    lower: np.ndarray = np.nextafter(values, -np.inf)
+    return lower
