@@ -4,7 +4,6 @@ Usage: python benchmarks/performance_page.py
 """
 
 import json
-import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PLOT = "performance.svg"
 NAMES = {
-    "recae_fast_bf16": "recae, fast path, bf16",
-    "recae_fast_fp32": "recae, fast path, float32",
-    "recae_gathered_bf16": "recae, gathered path, bf16 autocast",
-    "recae_gathered_fp32": "recae, gathered path, float32",
-    "recae_plain_bf16": "recae, plain path, bf16 autocast",
-    "recae_plain_fp32": "recae, plain path, float32",
-    "recae_textbook_bf16": "textbook script, bf16 autocast",
-    "recae_textbook_fp32": "textbook script, float32",
     "recae": "recae",
+    "textbook": "textbook script",
     "recbole": "RecBole",
     "cornac": "Cornac",
     "implicit": "implicit",
 }
-OURS = {"recae"} | {  # the plain path is there to compare with
-    f"recae_{path}_{name}" for path in ("gathered", "fast") for name in ("bf16", "fp32")
-}
 BESIDES = {
-    "ratio_gathered_bf16_b500": "against the gathered path, bf16 autocast, batch 500",
-    "ratio_gathered_bf16_b2048": "the same, batch 2,048",
-    "ratio_gathered_fp32": "fast path in float32 against the gathered path, batch 500",
-    "ratio_textbook_bf16_b500": "against the textbook script, bf16 autocast, batch 500",
-    "ratio_textbook_bf16_b2048": "the same, batch 2,048",
-    "ratio_textbook_fp32": "fast path in float32 against the textbook script, batch 500",
+    "ratio_textbook_b500": "against the textbook script, batch 500",
+    "ratio_textbook_b2048": "the same, batch 2,048",
 }
 SETTINGS = {
     "random": "20,108 items, random weights",
@@ -66,8 +51,8 @@ def page(results: Path) -> str:
             "",
             "## On a GPU",
             "",
-            "No figure exists yet. `python benchmarks/gpu.py` checks the kernels and measures them"
-            " where there is a CUDA device.",
+            "No figure exists yet. `python benchmarks/gpu.py` checks and times the training step"
+            " and the lists where there is a CUDA device.",
         ]
     return "\n".join(parts) + "\n"
 
@@ -95,35 +80,23 @@ def _peers(found: dict[str, Any]) -> list[str]:
         "`make bench-peers` builds an environment for each peer and runs all of them on the same"
         f" made-up matrix ({data['n_users']:,} users, {data['n_items']:,} items,"
         f" {data['n_train']:,} interactions), the same widths (600, 200) and batch. The processes"
-        f" take turns, a window of steps each; figures are medians over {windows} windows, and what"
-        " the machine can do is measured in each turn, too. What each of them does exactly stands"
-        " in its file in `benchmarks/peers`.",
+        f" take turns, a window of steps each; figures are medians over {windows} windows. What"
+        " each of them does exactly stands in its file in `benchmarks/peers`.",
         "",
         f"{_machine(found['machine'])} Peers: {peers}. {found['created']},"
         f" {found['minutes']:.0f} minutes, load average {load['before'][0]:.1f} before and"
         f" {load['after'][0]:.1f} after.",
         "",
-        f"Bounds are those for a processor with {found['column']}.",
+        f"recae and the textbook script multiply in {found['precision']}, the others in float32."
+        f" Bounds are those for a processor with {found['column']}.",
         "",
     ]
     lines += _table(
-        ["what", "figure", "bound", "met", "aim", "met"],
+        ["what", "figure (range of the turns)", "bound", "met"],
         [_goal(key, about, found["ratios"]) for key, about in found["goals"].items()]
-        + [[what, _ranged(found["ratios"][key]), *4 * [""]] for key, what in BESIDES.items()]
-        + [
-            [
-                f"step over its floor with the best rates of the run, bf16, batch {batch[1:]}",
-                f"{over:.2f}",
-                *4 * [""],
-            ]
-            for batch, over in found["over_floor_of_best_rates"].items()
-        ],
+        + [[what, _ranged(found["ratios"][key]), "", ""] for key, what in BESIDES.items()],
     )
     lines += [
-        "",
-        "The paths are told apart in `ARCHITECTURE.md`. The plain one is faster than the textbook"
-        " script because its dropout is drawn for the items that histories hold, as all paths draw"
-        " the same; the script draws for every item.",
         "",
         f"![users a second of each contender]({PLOT})",
         "",
@@ -135,20 +108,16 @@ def _peers(found: dict[str, Any]) -> list[str]:
     lines += _table(
         ["", "users/s", "quartiles", "CPU ms a user", "peak GB", "ready after, s"], rows
     )
-    lines += ["", *_same_weights(found["same_weights_figures"]), "", *_roofline(found)]
-    return [*lines, "", *_reading(found["reading"])]
+    return [*lines, "", *_same_weights(found["same_weights_figures"])]
 
 
 def _goal(key: str, about: dict[str, Any], ratios: dict[str, Any]) -> list[str]:
-    value = _ranged(ratios[key]) if key in ratios else f"{about['value']:.2f}"
-    aim, aim_met = about["aim"], about["aim_met"]
+    least = about["least"]
     return [
         f"{about['what']} (`{key}`)",
-        value,
-        f"{about['sense']} {about['least']:g}",
-        "yes" if about["met"] else "**no**",
-        "" if aim is None else f"{aim:g}",
-        "" if aim is None else "yes" if aim_met else "no",
+        _ranged(ratios[key]),
+        "none" if least is None else f"at least {least:g}",
+        {True: "yes", False: "**no**", None: ""}[about["met"]],
     ]
 
 
@@ -182,76 +151,6 @@ def _same_weights(figures: dict[str, dict[str, float]]) -> list[str]:
     ]
 
 
-def _roofline(found: dict[str, Any]) -> list[str]:
-    lines = [
-        "### Against the machine",
-        "",
-        "What a step has to do, counted, over the rate of that alone, against the step as measured"
-        " (fast path). A rate is the best of seven in a turn, then the median of the turns of"
-        " training, as the step is.",
-        "",
-    ]
-    rows = []
-    for batch, by_precision in found["floor"].items():
-        for precision, terms in by_precision.items():
-            about = found["found"][f"train_{batch}"].get(f"recae_fast_{precision}")
-            if about is None:
-                continue
-            step = int(batch[1:]) / about["users_s"]
-            floor = sum(term["seconds"] for term in terms.values())
-            for name, term in terms.items():
-                rows.append(
-                    [
-                        f"{batch[1:]}, {precision}: {name}",
-                        _big(term["amount"]),
-                        f"{_big(term['ceiling'])}/s",
-                        f"{1e3 * term['seconds']:.1f}",
-                        "",
-                    ]
-                )
-            rows.append(
-                [
-                    f"**{batch[1:]}, {precision}: all, and the step**",
-                    "",
-                    "",
-                    f"{1e3 * floor:.1f} of {1e3 * step:.1f}",
-                    f"{floor / step:.0%}",
-                ]
-            )
-    lines += _table(["batch", "counted", "ceiling", "ms", "share of the ceiling"], rows)
-    return [*lines, "", *_rates(found["rates"])]
-
-
-def _rates(by_batch: dict[str, dict[str, Any]]) -> list[str]:
-    units = {
-        "fp32_flop_s": "float32 products, FLOP/s",
-        "bf16_flop_s": "bf16 products, FLOP/s",
-        "int8_op_s": "int8 products, operations/s",
-        "fp32_exp_s": "float32 exponentials/s",
-        "bf16_exp_s": "bf16 exponentials/s",
-        "copy_bytes_s": "copy, bytes/s",
-        "adam_bytes_s": "fused Adam, bytes/s",
-    }
-    rows = [[what, *(_big(r[name]) for r in by_batch.values())] for name, what in units.items()]
-    for precision in ("fp32", "bf16"):
-        layouts = next(iter(by_batch.values()))[f"{precision}_layouts"]
-        rows += [
-            [
-                f"{precision} product `{name}`",
-                *(_big(r[f"{precision}_layouts"][name]) for r in by_batch.values()),
-            ]
-            for name in layouts
-        ]
-    return _table(["rate", *(f"turns of batch {batch[1:]}" for batch in by_batch)], rows)
-
-
-def _big(value: float) -> str:
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g}"
-
-
 def _reading(found: dict[str, Any]) -> list[str]:
     rows = [
         [name, f"{found['seconds'][name]:.2f}", f"{found['peak_gb'][name]:.2f}"]
@@ -269,31 +168,6 @@ def _reading(found: dict[str, Any]) -> list[str]:
 
 def _alone(found: dict[str, Any]) -> list[str]:
     return ["## Reading alone", "", _machine(found["machine"]), "", *_reading(found)[2:]]
-
-
-def _steps(found: dict[str, Any]) -> list[str]:
-    rows = []
-    for batch in (key for key in found if key[1:].isdigit()):
-        about = found[batch]
-        for name, step in about["steps"].items():
-            low, high = step["seconds_quartiles"]
-            rows.append(
-                [
-                    f"{batch[1:]}, {name.replace('_', ', ')}",
-                    f"{1e3 * step['seconds']:.1f}",
-                    f"{1e3 * low:.1f} to {1e3 * high:.1f}",
-                    f"{step['users_s']:,.0f}",
-                    f"{about['extra_bytes'][name] / 1e6:.1f}",
-                ]
-            )
-    return [
-        "## One step",
-        "",
-        "`python benchmarks/train_step.py`: steps of our own paths in one process, no peers. "
-        + _machine(found["machine"]),
-        "",
-        *_table(["batch", "ms", "quartiles", "users/s", "MB beyond what it found"], rows),
-    ]
 
 
 def _score(found: dict[str, Any]) -> list[str]:
@@ -350,67 +224,32 @@ def _memory(found: dict[str, Any]) -> list[str]:
     rows = [
         [
             name,
-            f"{run['estimated_bytes'] / 1e6:,.0f}",
-            f"{run['measured_bytes'] / 1e6:,.0f}",
+            f"{run['announced_bytes'] / 1e6:,.0f}",
+            f"{run['peak_bytes'] / 1e6:,.0f}",
             f"{run['ratio']:.2f}",
-            f"{run['ratio_s']:.2f}",
+            "" if run["ratio_s"] is None else f"{run['ratio_s']:.2f}",
         ]
         for name, run in found["runs"].items()
     ]
     return [
         "## What a dry run says",
         "",
-        "`python benchmarks/memory.py`: memory that `recae train --dry-run` announces beside the"
-        f" peak of the process. {found['machine']['processor']},"
-        f" {found['machine']['threads']} threads.",
+        "`python benchmarks/memory.py`: memory and time that `recae train --dry-run` announces from"
+        " a few steps that it runs, or for a closed form from its shape, beside what the training"
+        f" then takes. {found['machine']['processor']}, {found['machine']['threads']} threads.",
         "",
-        *_table(["size", "announced, MB", "peak, MB", "ratio", "ratio of the times"], rows),
-    ]
-
-
-def _parity(found: dict[str, Any]) -> list[str]:
-    rows = []
-    for setting, about in found["settings"].items():
-        if "paired" not in about:
-            continue
-        plain, fast = (
-            statistics.mean(run["score"] for run in about["runs"][path])
-            for path in ("plain", "fast")
-        )
-        paired = about["paired"]
-        interval = f"{paired['low']:+.4f} to {paired['high']:+.4f}" if "p" in paired else ""
-        rows.append(
-            [
-                setting.replace(" ", ", "),
-                str(len(paired["each"])),
-                f"{plain:.4f}",
-                f"{fast:.4f}",
-                f"{paired['difference']:+.4f}",
-                interval,
-                f"{paired['p']:.2f}" if "p" in paired else "",
-                f"{paired['sd_of_seeds']['plain']:.4f}" if "p" in paired else "",
-            ]
-        )
-    heads = ["data", "seeds", "plain", "fast", "difference", "95 %", "p", "seed sd, plain"]
-    return [
-        "## The fast path reaches what the plain one reaches",
-        "",
-        f"`python benchmarks/parity.py DATASETS`: Mult-VAE, best validation {found['metric']} of"
-        " the plain and of the fast path from the same seeds, paired t-test over them. "
-        + _machine(found["machine"]),
-        "",
-        *_table(heads, rows),
+        *_table(
+            ["model and size", "announced, MB", "peak, MB", "ratio", "ratio of the times"], rows
+        ),
     ]
 
 
 SECTIONS = {
     "train_peers": _peers,
-    "train_step": _steps,
     "score": _score,
     "read": _alone,
     "recommend_file": _lists,
     "memory": _memory,
-    "parity": _parity,
 }
 
 
@@ -434,18 +273,11 @@ def plot(found: dict[str, Any], path: Path) -> None:
             [m - lo for m, lo in zip(middle, low, strict=True)],
             [hi - m for m, hi in zip(middle, high, strict=True)],
         ]
-        ours = [name in OURS for name, _ in speeds]
-        colours = ["#1f6feb" if our else "#9aa4b2" for our in ours]
+        colours = ["#1f6feb" if name == "recae" else "#9aa4b2" for name, _ in speeds]
         panel.barh([NAMES[name] for name, _ in speeds], middle, color=colours)
         panel.errorbar(middle, range(len(middle)), xerr=whiskers, fmt="none", ecolor="#333")
         panel.set_title(title, loc="left", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
-        if phase.startswith("train"):
-            terms = found["floor"][phase.removeprefix("train_")]["bf16"].values()
-            bound = int(phase.split("_b")[1]) / sum(term["seconds"] for term in terms)
-            panel.axvline(bound, color="#d1242f", linestyle="--", linewidth=1)
-            note = {"ha": "right", "color": "#d1242f", "fontsize": 8}
-            panel.text(bound, -0.4, "counted floor, bf16 ", **note)
     panels[-1].set_xlabel("users a second")
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None}, facecolor="white")

@@ -3,13 +3,12 @@
     python benchmarks/rates.py
 
 Rates are of arrays of the sizes that a training step of Mult-VAE has, best of some runs: ceilings,
-not averages. `floor` counts a step's work and divides it by them.
+not averages. Result files hold them, so that a reader knows what machine a figure is of.
 """
 
 import argparse
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
 
@@ -21,7 +20,6 @@ from recae.machine import memory, processor
 
 BLOCK = 2048  # items of a product of the forward pass at batch 500; 1024 in the backward pass
 ADAM_BYTES = 28  # weight, gradient and two moments read, all but the gradient written
-ROUNDED_BYTES = 2  # the bfloat16 copy of a weight
 
 
 def seconds(run: Callable[[], object], repeats: int = 7) -> float:
@@ -92,57 +90,6 @@ def rates(batch: int, width: int = 600) -> dict[str, float | dict[str, float]]:
     adam = torch.optim.Adam([table], fused=True)
     found["adam_bytes_s"] = ADAM_BYTES * table.numel() / seconds(adam.step)
     return found
-
-
-def best(measured: list[dict]) -> dict:
-    """Best of each rate over several measurements: on a shared machine rates move."""
-    return _each(max, measured)
-
-
-def middle(measured: list[dict]) -> dict:
-    """Median of each rate over several measurements, for what is a median over the same time."""
-    return _each(statistics.median, measured)
-
-
-def _each(pick: Callable[[list[float]], float], measured: list[dict]) -> dict:
-    return {
-        name: _each(pick, [m[name] for m in measured])
-        if isinstance(value, dict)
-        else pick([m[name] for m in measured])
-        for name, value in measured[0].items()
-    }
-
-
-def floor(
-    found: dict, precision: str, batch: int, n_items: int, *, hidden: int = 600, latent: int = 200
-) -> dict[str, dict[str, float]]:
-    """Work of a step that only computes, moves the optimiser's state, and exponentiates.
-
-    Three products with the output layer and with each layer of the middle; the encoder's gather is
-    not counted. For each term its amount, the ceiling in the same unit a second, and the seconds.
-    """
-    middle = hidden * 2 * latent + latent * hidden
-    rounded = ROUNDED_BYTES if precision == "bf16" else 0
-    work = {
-        "products, FLOP": (
-            6 * batch * (hidden * n_items + middle),
-            found[f"{precision}_flop_s"],
-        ),
-        "Adam, bytes": (
-            (ADAM_BYTES + rounded) * (2 * hidden * n_items + middle),
-            found["adam_bytes_s"],
-        ),
-        "exponentials": (batch * n_items, found[f"{precision}_exp_s"]),
-    }
-    return {
-        name: {"amount": amount, "ceiling": ceiling, "seconds": amount / ceiling}
-        for name, (amount, ceiling) in work.items()
-    }
-
-
-def floor_seconds(terms: dict[str, dict[str, float]]) -> float:
-    """Seconds of all terms of `floor`, one after the other."""
-    return sum(term["seconds"] for term in terms.values())
 
 
 def machine() -> dict[str, object]:

@@ -1,13 +1,11 @@
 """recae, and the textbook script beside it, as contenders of train_peers.py.
 
-    python with_recae.py train DATA fast|gathered|plain|textbook float32|bfloat16 BATCH
+    python with_recae.py train DATA recae|textbook float32|bfloat16 BATCH
     python with_recae.py model DATA
 
 ``train``: `recae.training.Trainer`, all of it, on all users: the epoch's order, the gathering of
-rows, the loss, the check that it is finite, the update. Steps are told apart by the calls of the
-network's loss. What `Trainer` does between epochs only (updates of rows that were put off, about
-a thousandth of an epoch) falls into no window. ``textbook`` is the step of `textbook.py` over
-batches of a permutation.
+rows, the loss, the update. Steps are told apart by the calls of the network's loss. ``textbook`` is
+the step of `textbook.py` over batches of a permutation.
 
 ``model``: `recae.MultVAE` after one epoch, through the public API: `recae.evaluate` of the people
 held out, and `recommend` of ten items to the first people, seen items left out.
@@ -36,10 +34,10 @@ def matrix(path: Path) -> csr_array:
     return canonical_csr(csr_array(load_npz(path)))
 
 
-def train(orders: Orders, data: Path, path: str, precision: str, batch: int) -> None:
+def train(orders: Orders, data: Path, which: str, precision: str, batch: int) -> None:
     rows = matrix(data / "train.npz")
     windows = Windows(orders, batch)
-    if path == "textbook":
+    if which == "textbook":
         step = textbook(rows, precision)
         rng = np.random.default_rng(0)
         orders.answer(ready=True)
@@ -66,9 +64,7 @@ def train(orders: Orders, data: Path, path: str, precision: str, batch: int) -> 
         return loss(x, step=step, rng=rng)
 
     network.loss = counted
-    config = TrainingConfig(
-        epochs=1_000_000, batch_size=batch, device="cpu", precision=precision, path=path
-    )
+    config = TrainingConfig(epochs=1_000_000, batch_size=batch, device="cpu", precision=precision)
     orders.answer(ready=True)
     Trainer(config).fit(network, rows)
 
@@ -89,8 +85,6 @@ def model(orders: Orders, data: Path) -> None:
         epochs=1,
         batch_size=500,
         device="cpu",
-        precision="bfloat16",
-        path="fast",
     ).fit(interactions)
     people = np.load(data / "people.npy")
     held_out = recae.HeldOut(
@@ -124,9 +118,9 @@ def main() -> None:
     if kind == "model":
         model(orders, Path(data))
         return
-    path, precision, batch = rest
+    which, precision, batch = rest
     with suppress(Done):
-        train(orders, Path(data), path, precision, int(batch))
+        train(orders, Path(data), which, precision, int(batch))
 
 
 if __name__ == "__main__":

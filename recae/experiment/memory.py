@@ -40,6 +40,8 @@ class Needs:
         See `Recommender.least_bytes`; None where that is not known beforehand.
     disk_bytes
         Of the checkpoints that are there at once.
+    resident_bytes
+        Memory that this process holds already.
     available_bytes, disk_available_bytes
         What is free now; None where the system does not say, or nothing is written.
     """
@@ -50,6 +52,7 @@ class Needs:
     parameters: int | None
     least_bytes: int | None
     disk_bytes: int
+    resident_bytes: int
     available_bytes: int | None
     disk_available_bytes: int | None
 
@@ -76,6 +79,7 @@ def needs(split: Split, config: RunConfig, *, directory: Path | None = None) -> 
     model = make_model(config.model, config)
     shape = TrainingShape.of(split.train.matrix)
     parameters = model.n_parameters(shape.n_items)
+    memory = machine.memory()
     return Needs(
         model=config.model,
         shape=shape,
@@ -83,7 +87,8 @@ def needs(split: Split, config: RunConfig, *, directory: Path | None = None) -> 
         parameters=parameters,
         least_bytes=model.least_bytes(shape),
         disk_bytes=_CHECKPOINTS * _CHECKPOINT_BYTES * (parameters or 0),
-        available_bytes=machine.memory().available_bytes,
+        resident_bytes=memory.resident_bytes,
+        available_bytes=memory.available_bytes,
         disk_available_bytes=None if directory is None else machine.free_disk_bytes(directory),
     )
 
