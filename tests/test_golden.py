@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import recae
-from recae.cli.main import _run as run
+from recae.cli.main import run
 from recae.errors import BundleError, ConfigError
 from recae.experiment.config import load_config
 from recae.models.mult_vae import MultVAE
