@@ -25,10 +25,10 @@ WAYS = {"all at once": (), "grouped": ("--grouped",)}
 
 def measure(arguments: list[str]) -> None:
     """Run a command of recae in this process, and print figures as JSON."""
-    from recae.cli.main import _run
+    from recae.cli.main import run
 
     watch = Stopwatch()
-    if _run(arguments, debug=False):
+    if run(arguments, debug=False):
         raise SystemExit(1)
     print(json.dumps({**watch.read(), "peak_gb": peak_gb()}))
 

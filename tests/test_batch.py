@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import recae
-from recae.cli.main import _run
+from recae.cli.main import run
 from recae.errors import BusyError, ConfigError
 from recae.serving import batch
 from recae.serving.batch import Asked, Done, write_recommendations
@@ -241,7 +241,7 @@ def test_shards_that_die_leave_no_sign_of_success_over_two_questions(
 
     def shard(number: int, k: int) -> int:
         asked = ["recommend", model, "--users", "all", "-o", out, "--resume", "-k", k]
-        return _run([*map(str, asked), "--shard", f"{number}/2"], debug=False)
+        return run([*map(str, asked), "--shard", f"{number}/2"], debug=False)
 
     def content() -> list[bytes]:
         return [(out / f"part-0000{i}-of-00002.csv").read_bytes() for i in (1, 2)]

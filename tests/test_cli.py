@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recae.cli.main import _run
+from recae.cli.main import run as run_command
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.readers import user_labels
@@ -35,7 +35,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
     def _call(*arguments: object) -> Result:
         capfd.readouterr()
-        code = _run([str(a) for a in arguments], debug=False)
+        code = run_command([str(a) for a in arguments], debug=False)
         out, err = capfd.readouterr()
         return code, out, err
 
@@ -61,7 +61,7 @@ def model(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory of an EASE trained on `small`."""
     out = tmp_path_factory.mktemp("models") / "ease"
     assert (
-        _run(
+        run_command(
             ["train", str(small), "-o", str(out), "--model", "ease", "--set", "ease.l2=5"],
             debug=False,
         )
@@ -356,7 +356,7 @@ def odd(small: Path, tmp_path: Path) -> tuple[Path, Path]:
     columns = ["--user-col", "who", "--item-col", "what", "--rating-col", "stars", "--sep", ";"]
     out = tmp_path / "odd"
     options = [*columns, "--min-rating", 3, "--min-user", 2, "--model", "ease"]
-    assert _run([str(a) for a in ["train", path, "-o", out, *options]], debug=False) == 0
+    assert run_command([str(a) for a in ["train", path, "-o", out, *options]], debug=False) == 0
     return out, path
 
 
@@ -653,7 +653,7 @@ def test_all_of_an_evaluation_is_about_the_version_it_began_with(
         found = real(*args)
         if not later:
             later.append("")  # a train evaluates, too
-            assert _run([str(a) for a in (*train, "ease.l2=5000")], debug=False) == 0
+            assert run_command([str(a) for a in (*train, "ease.l2=5000")], debug=False) == 0
         return found
 
     monkeypatch.setattr(bundle, "_read", then_saved_again)
@@ -765,7 +765,9 @@ def _recae(*arguments: object, **options) -> "subprocess.Popen[str]":
 @pytest.mark.slow
 def test_a_full_disk_exits_with_5_and_keeps_the_model(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
-    assert _run(["train", str(small), "-o", str(out), "--model", "popular"], debug=False) == 0
+    assert (
+        run_command(["train", str(small), "-o", str(out), "--model", "popular"], debug=False) == 0
+    )
     before = (out / "CURRENT").read_text()
 
     def limit() -> None:
@@ -776,7 +778,7 @@ def test_a_full_disk_exits_with_5_and_keeps_the_model(small: Path, tmp_path: Pat
     assert process.returncode == 5, err
     assert "Traceback" not in err
     assert (out / "CURRENT").read_text() == before
-    assert _run(["inspect", str(out), "--verify"], debug=False) == 0
+    assert run_command(["inspect", str(out), "--verify"], debug=False) == 0
 
 
 def _listen_to_sigint() -> None:

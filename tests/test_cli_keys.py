@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from recae.cli.main import _run
+from recae.cli.main import run as run_command
 from recae.serving import RecommendationService
 from recae_api import Settings, create_app
 from tests.api_films import save_films
@@ -14,7 +14,7 @@ from tests.api_films import save_films
 def run(capfd):
     def _call(*arguments):
         capfd.readouterr()
-        code = _run([str(a) for a in arguments], debug=False)
+        code = run_command([str(a) for a in arguments], debug=False)
         return code, *capfd.readouterr()
 
     return _call

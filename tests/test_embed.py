@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import recae
-from recae.cli.main import _run
+from recae.cli.main import run as run_command
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.models.registry import MODELS, create
@@ -31,7 +31,7 @@ def save(name, directory, **options):
 
 def run(capfd, *arguments):
     capfd.readouterr()
-    code = _run([str(a) for a in arguments], debug=False)
+    code = run_command([str(a) for a in arguments], debug=False)
     return code, *capfd.readouterr()
 
 

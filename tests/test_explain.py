@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import recae
-from recae.cli.main import _run
+from recae.cli.main import run as run_command
 from recae.data.histories import Histories
 from recae.errors import ConfigError, NoKnownItemError, UnknownIdError
 from recae.models.registry import MODELS, create
@@ -152,7 +152,7 @@ def test_an_empty_history_has_no_reasons(films):
 
 def run(capfd, *arguments):
     capfd.readouterr()
-    code = _run([str(a) for a in arguments], debug=False)
+    code = run_command([str(a) for a in arguments], debug=False)
     return code, *capfd.readouterr()
 
 

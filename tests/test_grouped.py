@@ -11,7 +11,7 @@ import pytest
 
 import recae
 from recae.cli import grouped_people
-from recae.cli.main import _run
+from recae.cli.main import run as run_command
 from recae.data.readers import GroupedReading, columnar, text
 from recae.data.readers.grouped import _Hashes
 from recae.errors import ConfigError, DataError
@@ -194,7 +194,7 @@ def ask(model: Path, capfd: pytest.CaptureFixture[str]) -> Ask:
     """Run ``recae recommend``; its exit code and what it printed."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        code = _run(["recommend", *map(str, (model, *arguments))], debug=False)
+        code = run_command(["recommend", *map(str, (model, *arguments))], debug=False)
         return code, *capfd.readouterr()
 
     return run

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 import recae
-from recae.cli.main import _run
+from recae.cli.main import run
 from recae.data.split import Split
 from recae.errors import ConfigError
 from recae.evaluation import parse_metric
@@ -338,7 +338,7 @@ def test_without_matplotlib_nothing_is_begun(
     )
     with pytest.raises(ConfigError, match=r"pip install recae\[plots\]"):
         four.to_html(tmp_path / "report.html")
-    code = _run(
+    code = run(
         ["compare", str(tmp_path / "missing.csv"), "--html", str(tmp_path / "r.html")], debug=False
     )
     assert code == 2
@@ -348,7 +348,7 @@ def test_without_matplotlib_nothing_is_begun(
 
 def test_a_report_with_nowhere_to_lie_is_refused_first(tmp_path: Path, capsys) -> None:
     to = tmp_path / "no" / "r.html"
-    assert _run(["compare", str(tmp_path / "missing.csv"), "--html", str(to)], debug=False) == 2
+    assert run(["compare", str(tmp_path / "missing.csv"), "--html", str(to)], debug=False) == 2
     assert "no directory to lie in" in capsys.readouterr().err
 
 
@@ -367,7 +367,7 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     written = tmp_path / "compared.md"
     monkeypatch.setattr("sys.argv", ["recae", "compare", "my plays.csv"])
     models = ["--models", "popular,ease", "--html", str(compared), "--markdown", str(written)]
-    assert _run(["compare", str(source), *models, *common], debug=False) == 0
+    assert run(["compare", str(source), *models, *common], debug=False) == 0
     text = compared.read_text()
     _check_alone(text)
     texts = _texts(text)
@@ -380,17 +380,17 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     titles = tmp_path / "items.csv"
     titles.write_text("item_id,title\n" + "".join(f"m{i},Film {i}\n" for i in range(40)))
     train = ["train", str(source), "--items", str(titles), "-o", str(model), *common, *small]
-    assert _run(train, debug=False) == 0
+    assert run(train, debug=False) == 0
     report = ["evaluate", str(model), str(source), "--html", str(stored), "--json"]
     capsys.readouterr()
-    assert _run(report, debug=False) == 0
+    assert run(report, debug=False) == 0
     figures = json.loads(capsys.readouterr().out)["metrics"]
     text = stored.read_text()
     _check_alone(text)
     assert f"mult-vae reaches recall@5 {figures['recall@5']['mean']:.4f}" in text
     assert "Training loss" in text
     of_stored = tmp_path / "stored.md"
-    assert _run([*report[:3], "--markdown", str(of_stored)], debug=False) == 0
+    assert run([*report[:3], "--markdown", str(of_stored)], debug=False) == 0
     capsys.readouterr()
     assert f"mult-vae reaches recall@5 {figures['recall@5']['mean']:.4f}" in of_stored.read_text()
     assert "Validation score" in text
@@ -403,7 +403,7 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     for arguments in (report, [a for a in report if a not in ("--html", str(stored))]):
         judge = Mock(wraps=recae.evaluate)
         monkeypatch.setattr("recae.experiment.run.evaluate", judge)
-        assert _run([*arguments, *by], debug=False) == 0
+        assert run([*arguments, *by], debug=False) == 0
         assert judge.call_count == 1
         found.append((capsys.readouterr().out, (tmp_path / "u.parquet").read_bytes()))
     assert found[0] == found[1]
@@ -416,7 +416,7 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
         about = json.loads(path.read_text())
         about["identity"]["config"]["rng"] = 7
         path.write_text(json.dumps(about))
-    assert _run([*report, "--part", "validation"], debug=False) == 0
+    assert run([*report, "--part", "validation"], debug=False) == 0
     text = stored.read_text()
     assert "No training log" in text
     assert "Validation user" in text

@@ -14,7 +14,7 @@ import torch
 from waitress.server import create_server
 
 import recae
-from recae.cli.main import _run
+from recae.cli.main import run
 from recae_api import create_app
 
 K = 20
@@ -48,7 +48,7 @@ Lists = dict[str, list[tuple[str, np.float32]]]
 
 def from_file(directory: Path, path: Path) -> Lists:
     arguments = ["recommend", str(directory), "--users", "all", "-k", str(K), "-o", str(path)]
-    assert _run(arguments, debug=False) == 0
+    assert run(arguments, debug=False) == 0
     lists: Lists = {}
     for row in csv.DictReader(path.read_text().splitlines()):
         assert int(row["rank"]) == len(lists.setdefault(row["user_id"], [])) + 1

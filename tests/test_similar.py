@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import recae
-from recae.cli.main import _run
+from recae.cli.main import run as run_command
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, UnknownIdError
@@ -204,7 +204,7 @@ def test_the_service_follows_the_rules_and_says_what_it_cannot(saved):
 
 def run(capfd, *arguments):
     capfd.readouterr()
-    code = _run([str(a) for a in arguments], debug=False)
+    code = run_command([str(a) for a in arguments], debug=False)
     return code, *capfd.readouterr()
 
 

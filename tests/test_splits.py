@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recae.cli.main import _run
+from recae.cli.main import run
 from recae.data.interactions import Interactions
 from recae.data.protocols import split
 from recae.data.synthetic import Synthetic
@@ -94,9 +94,9 @@ def test_the_command_compares_on_several_splits(
     file.write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u, i in rows))
     asked = ["compare", str(file), "--models", "random,ease", "--metrics", "ndcg@10"]
     asked += ["--split-seeds", "2", "--split-seed", "5", "--held-out-users", "50"]
-    assert _run([*asked, "--json", "--require-beat", "random"], debug=False) == 0
+    assert run([*asked, "--json", "--require-beat", "random"], debug=False) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["split_seeds"] == [5, 6]
     assert len(told["models"]["ease"]["ndcg@10"]["each_split"]) == 2
-    assert _run([*asked, "--html", str(tmp_path / "report.html")], debug=False) == 2
+    assert run([*asked, "--html", str(tmp_path / "report.html")], debug=False) == 2
     assert "--html shows one split" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recae.cli.main import _run
+from recae.cli.main import run as run_command
 from recae.data.interactions import Interactions
 from recae.data.protocols import split
 from recae.data.protocols.redraw import redraw
@@ -348,7 +348,7 @@ def test_a_config_file_gives_its_config_again(tmp_path: Path) -> None:
 def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def _call(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        code = _run([str(a) for a in arguments], debug=False)
+        code = run_command([str(a) for a in arguments], debug=False)
         return code, *capfd.readouterr()
 
     return _call

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given or _is_true(os.environ.get("RECAE_DEBUG", ""))
-    sys.exit(_run(given, debug=debug))
+    sys.exit(run(given, debug=debug))
 
 
 def _is_true(text: str) -> bool:
@@ -93,7 +93,18 @@ def _is_true(text: str) -> bool:
         return False
 
 
-def _run(arguments: list[str], *, debug: bool) -> int:
+def run(arguments: list[str], *, debug: bool) -> int:
+    """Run a command of `recae` in this process, and return its exit code.
+
+    What goes wrong is said on stderr, and does not leave as an exception.
+
+    Parameters
+    ----------
+    arguments
+        As on the command line, without the name of the program.
+    debug
+        Whether to print tracebacks of errors as well.
+    """
     try:
         outcome = cli.main(arguments, prog_name="recae", standalone_mode=False)
         sys.stdout.flush()

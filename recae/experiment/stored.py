@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recae.data.interactions import Interactions
+from recae.errors import ConfigError
 from recae.evaluation import DEFAULT_METRICS, SEGMENTS, Report
 from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import detailed, with_detail
 from recae.experiment.run import data_summary, evaluate_stored
-from recae.models.options import config_json
+from recae.models.options import config_json, stored_config
 from recae.serving import Bundle
 from recae.training.checkpoint import CheckpointStore
 
@@ -94,12 +95,12 @@ def _log(directory: Path, bundle: Bundle, train: Interactions) -> tuple[Mapping[
 
     The checkpoints of a later training replace those of an earlier one, versions stay.
     """
-    ours = {
-        "model": bundle.model.name,
-        "config": config_json(bundle.model.config),
-        "data": train.fingerprint(),
-    }
+    ours = (bundle.model.name, train.fingerprint(), bundle.model.config)
     for identity, log in CheckpointStore(directory / "run").logs():
-        if all(identity.get(name) == value for name, value in ours.items()):
+        try:
+            config = stored_config(type(bundle.model.config), identity.get("config", {}))
+        except ConfigError:  # of another model
+            continue
+        if (identity.get("model"), identity.get("data"), config) == ours:
             return tuple(log)
     return ()

@@ -29,6 +29,22 @@ def configured(kind: type[Config], config: Config | None, options: Mapping[str, 
     return config
 
 
+def stored_config(kind: type[Config], options: Mapping[str, object]) -> Config:
+    """Config of type `kind` from `options` that were stored, maybe by an earlier version.
+
+    Options that `kind` no longer has are ignored: those that it, or a class it extends, names in
+    ``removed``, a frozenset. Options that it did not have yet get their defaults.
+
+    Raises
+    ------
+    ConfigError
+        If any other name is unknown or a value is not accepted.
+    """
+    removed = {name for base in kind.__mro__ for name in vars(base).get("removed", ())}
+    known = {name: value for name, value in options.items() if name not in removed}
+    return configured(kind, None, known)
+
+
 def config_json(config: Any) -> dict[str, object]:
     """Hyper-parameters, a config dataclass, as JSON values."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}

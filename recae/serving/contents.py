@@ -15,7 +15,8 @@ from scipy.sparse import csr_array
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import BundleError, ConfigError, DataError, RecaeError, ResourceError
-from recae.models.registry import create, model_class
+from recae.models.options import stored_config
+from recae.models.registry import config_class, model_class
 from recae.ranking.recommender import Recommender
 from recae.storage import read_safetensors
 from recae.version import VERSION
@@ -39,20 +40,22 @@ def config_document(model: Recommender) -> dict[str, object]:
     }
 
 
-def load_model(config: Mapping[str, Any], weights: bytes, where: Path) -> Recommender:
+def load_model(document: Mapping[str, Any], weights: bytes, where: Path) -> Recommender:
     """Fitted model from ``config.json`` and ``model.safetensors``; `where` names the version.
+
+    Options that the model no longer has are left out; see `stored_config`.
 
     Raises
     ------
     BundleError
         If the two do not make a model.
     """
-    name, options, n_items = (config.get(key) for key in ("model", "options", "n_items"))
+    name, options, n_items = (document.get(key) for key in ("model", "options", "n_items"))
     if not isinstance(name, str) or not isinstance(options, dict) or type(n_items) is not int:
         raise BundleError(f"{where}/config.json does not say model, options and n_items")
     try:
-        made = create(name, options)
-        model = type(made).from_arrays(made.config, read_safetensors(weights))
+        config = stored_config(config_class(name), options)
+        model = model_class(name).from_arrays(config, read_safetensors(weights))
     except ResourceError:  # the directory is not to blame
         raise
     except (RecaeError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """`TrainingConfig`: how long, how fast and where a network is trained."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recae.errors import ConfigError
 from recae.training.device import named_device
@@ -40,7 +40,11 @@ class TrainingConfig:
         a C++ compiler on the CPU and Triton on a CUDA device.
     rng
         Seed of everything that is drawn.
+    removed
+        Names of options that there once were: a stored config may hold them, and they say nothing.
     """
+
+    removed: ClassVar[frozenset[str]] = frozenset({"path"})
 
     epochs: int | Auto = "auto"
     batch_size: int | Auto = "auto"
