@@ -323,7 +323,7 @@ def test_markdown_has_every_model_and_metric_and_what_they_are(four: ComparisonT
     definition = parse_metric("coverage@5").definition
     assert blocks[2].splitlines()[2] == f"- `coverage@5`: {definition}"
     assert blocks[3].count("\n- ") == 5
-    assert blocks[4] == str(four.parts())
+    assert blocks[4].splitlines()[0] == f"| {' | '.join(four.parts().rows()[0])} |"
     for said in (four.split.fingerprint[:12], best.reports[0].fingerprint[:12], "torch "):
         assert said in blocks[5]
     assert "Command: `recae compare 'my plays.csv'`" in blocks[5]
