@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rates import machine, rates
 
-from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
+from recae.data.synthetic import MatrixShape, ml20m_shape
 from recae.training import hardware
 
 SHAPES = {

@@ -32,7 +32,7 @@ from peers.data import Written, write_data
 from peers.goals import GOALS, judged
 from rates import best, floor, floor_seconds, machine, middle
 
-from recae.data.synthetic_matrix import ML_20M, MatrixShape
+from recae.data.synthetic import ML_20M, MatrixShape
 
 HERE = Path(__file__).parent
 PEERS = {  # each has an environment; packages whose versions are told

@@ -28,7 +28,7 @@ from rates import best, floor, floor_seconds, machine, rates
 from scipy.sparse import csr_array
 from textbook import BETA, CPU, DROPOUT, HIDDEN, LATENT, textbook
 
-from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
+from recae.data.synthetic import MatrixShape, ml20m_shape
 from recae.networks.mult_vae import MultVAENetwork
 from recae.training.device import autocast
 from recae.training.heap import steady_heap
