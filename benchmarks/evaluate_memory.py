@@ -30,7 +30,7 @@ def make_data(folder: Path) -> None:
     """Training matrix, fold-in and targets (a fifth) of 10,000 other users, and weights."""
     import torch
 
-    from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
+    from recae.data.synthetic import MatrixShape, ml20m_shape
     from recae.models.registry import create
 
     for name in MODELS:

@@ -23,7 +23,7 @@ from rates import machine
 from scipy.sparse import csr_array
 
 import recae
-from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
+from recae.data.synthetic import MatrixShape, ml20m_shape
 from recae.networks.mult_vae import MultVAENetwork
 from recae.training.config import TrainingConfig
 from recae.training.rows import DeviceRows

@@ -2,10 +2,19 @@
 
 Lists are ours; what differs is how they are counted. Checked against RecBole 1.2.1 and Cornac 3.0.1
 as installed, by ``benchmarks/like.py``.
+
+RecBole, full ranking (it rounds to four digits): held-out items that were never trained on count as
+targets; catalogue figures divide by all items, untrained ones and a padding item included; its
+tailpercentage is left out, as it depends on RecBole's numbering of items.
+
+Cornac, ``exclude_unknowns=True``: users without a trained target are left out. MRR, MAP and AUC
+rank every item that may be listed; asked together with a metric at K, Cornac sorts the first K only
+and its MRR is another figure. Of equal scores MAP counts the worst rank and AUC no success; our
+lists put the smaller index first, Cornac's the larger.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -26,22 +35,6 @@ from recae.ranking.topk import TopK
 
 LIBRARIES = ("recbole", "cornac")
 CUTS = [5, 20, 100]
-
-_NOTES = {
-    "recbole": (
-        "RecBole 1.2.1, full ranking; it rounds to four digits",
-        "held-out items that were never trained on count as targets",
-        "catalogue figures divide by all items, untrained ones and a padding item included",
-        "tailpercentage is left out: it depends on RecBole's numbering of items",
-    ),
-    "cornac": (
-        "Cornac 3.0.1, exclude_unknowns=True; users without a trained target are left out",
-        "MRR, MAP and AUC rank every item that may be listed; asked together with a metric at K,"
-        " Cornac sorts the first K only and its MRR is another figure",
-        "equal scores: MAP counts the worst rank, AUC no success; our lists put the smaller index"
-        " first, Cornac's the larger",
-    ),
-}
 
 
 @final
@@ -77,30 +70,17 @@ class LikeReport:
         Number of users whose values are averaged.
     figures
         By metric, then by cut-off.
-    notes
-        What to know when comparing.
     """
 
     name: str
     users: int
     figures: tuple[LikeFigure, ...]
-    notes: tuple[str, ...]
 
     def __getitem__(self, name: str) -> float:
         for figure in self.figures:
             if figure.name == name:
                 return figure.value
         raise ConfigError(f"{self.name} has no figure {name!r} here")
-
-    def __str__(self) -> str:
-        width = max(len(figure.name) for figure in self.figures)
-        lines = [f"as {self.name} defines it, {self.users} users"]
-        lines += [f"{f.name:<{width}}  {f.value:.4f}  {f.definition}" for f in self.figures]
-        return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
-
-    def to_json(self) -> dict[str, object]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def evaluate_like(
@@ -164,7 +144,7 @@ def evaluate_like(
     )
     for rows, top in lists:
         found.add(held_out.take(np.arange(rows.start, rows.stop)), top)
-    return LikeReport(library, found.users, tuple(found.figures()), _NOTES[library])
+    return LikeReport(library, found.users, tuple(found.figures()))
 
 
 def exam(file: Path) -> tuple[Split, tuple[Recommender, ...]]:

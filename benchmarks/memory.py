@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import rates
 
 from recae import machine
-from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
+from recae.data.synthetic import MatrixShape, ml20m_shape
 from recae.models.registry import MODELS, model_class
 
 SHAPES = {

@@ -31,7 +31,7 @@ from peers.data import Written, write_data
 from peers.goals import COLUMNS, GOALS, column, judged
 from rates import machine
 
-from recae.data.synthetic_matrix import ML_20M, MatrixShape
+from recae.data.synthetic import ML_20M, MatrixShape
 
 HERE = Path(__file__).parent
 OURS = ("recae", "textbook")  # what with_recae.py trains

@@ -156,7 +156,7 @@ def test_cornac(world: World, k: int) -> None:
     assert len(found.figures) == len(rows)
 
 
-def test_what_is_refused_and_told(world: World) -> None:
+def test_what_is_refused(world: World) -> None:
     model, held_out, popularity = world
     with pytest.raises(ConfigError, match="no library 'surprise'; there are recbole, cornac"):
         evaluate_like(
@@ -169,8 +169,6 @@ def test_what_is_refused_and_told(world: World) -> None:
     with pytest.raises(ConfigError, match=r"cutoffs are \[\]"):
         evaluate_like(model, held_out, "cornac", cutoffs=[], popularity=popularity)
     found = evaluate_like(model, held_out, "recbole", cutoffs=[5], popularity=popularity)
-    assert "recall@5" in str(found)
-    assert "never trained on count as targets" in str(found)
     with pytest.raises(ConfigError, match="recbole has no figure 'recall@6'"):
         found["recall@6"]
 

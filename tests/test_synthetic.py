@@ -9,9 +9,16 @@ import pytest
 from recae.data.histories import is_canonical
 from recae.data.protocols import split
 from recae.data.readers import read_interactions
-from recae.data.synthetic import Synthetic, write_sample
-from recae.data.synthetic_matrix import ML_20M, MatrixShape, ml20m_shape
-from recae.data.synthetic_titles import GENRES, MOODS, SETTINGS
+from recae.data.synthetic import (
+    GENRES,
+    ML_20M,
+    MOODS,
+    SETTINGS,
+    MatrixShape,
+    Synthetic,
+    ml20m_shape,
+    write_sample,
+)
 from recae.errors import ConfigError
 from recae.evaluation import evaluate
 from recae.models.registry import create

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from scipy.sparse import csr_array, save_npz
 
-from recae.data.synthetic_matrix import MatrixShape, ml20m_shape
+from recae.data.synthetic import MatrixShape, ml20m_shape
 
 SEED = 0
 HELD_OUT = 0.2  # of the history of each person who is evaluated

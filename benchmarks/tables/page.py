@@ -15,6 +15,7 @@ from table import ROOT, Table, load_table
 
 from recae.data.ids import IdMap
 from recae.evaluation import Difference, Report, compare_reports, parse_metric
+from recae.evaluation.parts import HeldOutParts, Part
 from recae.storage import write_atomic
 
 TABLES = ("ml1m", "infinite_ae", "gowalla")
@@ -52,8 +53,8 @@ def section(table: Table) -> str:
     if stale:
         lines += ["", f"Made of an earlier config: {', '.join(stale)}."]
     # searched rows first: they know the validation part that was cut out for them
-    told = [r["parts"]["meaning"] for r in sorted(made.values(), key=_unsearched) if "parts" in r]
-    lines += ["", told[0]] if told else []
+    told = [r["parts"] for r in sorted(made.values(), key=_unsearched) if "parts" in r]
+    lines += ["", *_parts(told[0])] if told else []
     if table.source:
         lines += ["", f"Published: {table.source}"]
     lines += ["", *_matrix(table, made, metrics[0]), "", *_provenance(table, made)]
@@ -136,6 +137,25 @@ def _search(result: dict[str, Any], trials: int | None) -> str:
     given_up = tuning["trials"] - tuning["complete"]
     of = f" of {trials}" if trials is not None and tuning["trials"] < trials else ""
     return f"{tuning['complete']} + {given_up}{of}, {tuning['space_size']} options"
+
+
+def _parts(stored: dict[str, Any]) -> list[str]:
+    """Validation and test part side by side."""
+    head, *rows = HeldOutParts(_part(stored["validation"]), _part(stored["test"])).rows()
+    lines = [f"| {' | '.join(row)} |" for row in [head, *rows]]
+    return [lines[0], "|---|" + "--:|" * (len(head) - 1), *lines[1:]]
+
+
+def _part(stored: dict[str, Any] | None) -> Part | None:
+    if stored is None:
+        return None
+    return Part(
+        users=stored["users"],
+        targets=stored["targets"],
+        history=tuple(stored["history"]),
+        targets_each=tuple(stored["targets_each"]),
+        popularity=tuple(stored["popularity"].values()),
+    )
 
 
 def _matrix(table: Table, made: dict[str, Any], metric: str) -> list[str]:

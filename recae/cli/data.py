@@ -128,7 +128,7 @@ def _write_parts(made: Split, out: Path) -> None:
 def fetch_command(name: str, out: Path, base_url: str, as_json: bool) -> None:
     """Download a MovieLens data set from GroupLens, verify and unpack it.
 
-    A download that broke off goes on where it stopped. A data set that is there is only verified.
+    A data set that is there is only verified.
     """
     with tqdm(desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
 

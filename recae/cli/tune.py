@@ -71,7 +71,7 @@ def command(
     The same storage goes on until each model has --trials in all. Options given by --set or
     --config are kept as they are. The winner is fitted again and, with -o, written to DIR/model;
     its run is DIR/best.toml, for `recae train --config`. No model is judged on the test part
-    without --test; only how its items were drawn is compared with the validation part.
+    without --test; only counts of it are shown beside those of the validation part.
     """
     optuna_package().logging.set_verbosity(optuna_package().logging.WARNING)
     names = [name.strip() for name in models.split(",") if name.strip()]

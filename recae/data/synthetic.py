@@ -1,23 +1,60 @@
-"""Made-up interactions with a known structure, so that everything runs without real data."""
+"""Made-up interactions, so that everything runs without real data.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+`Synthetic` makes people with known tastes, `ml20m_shape` matrices of the size of public data sets,
+for measurements of speed and memory.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
-from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
-from recae.data.synthetic_titles import GENRES, MOODS, SETTINGS, titles_of
+from recae.data.readers import read_interactions
 from recae.errors import ConfigError
 
-START_US = 1_640_995_200_000_000  # 2022-01-01 UTC
-DAY_US = 86_400_000_000
+START_S = 1_640_995_200  # 2022-01-01 UTC
+DAY_S = 86_400
 CHUNK_USERS = 1024
+
+GENRES = {
+    "adventure": ("Voyage", "Compass", "Expedition", "Treasure", "Caravan"),
+    "animation": ("Kite", "Puppet", "Fox", "Balloon", "Lantern"),
+    "comedy": ("Wedding", "Roommate", "Waiter", "Parrot", "Holiday"),
+    "crime": ("Heist", "Witness", "Alibi", "Ledger", "Detective"),
+    "documentary": ("Glacier", "Orchestra", "Archive", "Railway", "Harvest"),
+    "drama": ("Letter", "Daughter", "Inheritance", "Promise", "Brother"),
+    "fantasy": ("Dragon", "Spell", "Crown", "Griffin", "Oracle"),
+    "horror": ("Cellar", "Whisper", "Shadow", "Mirror", "Attic"),
+    "musical": ("Melody", "Chorus", "Piano", "Encore", "Waltz"),
+    "romance": ("Kiss", "Rendezvous", "Bouquet", "Stranger", "Serenade"),
+    "science fiction": ("Starship", "Android", "Signal", "Orbit", "Colony"),
+    "war": ("Trench", "Armistice", "Convoy", "Sergeant", "Siege"),
+}
+MOODS = {
+    "bitter": ("Bitter", "Broken", "Lost"),
+    "bright": ("Golden", "Bright", "Sunny"),
+    "dark": ("Dark", "Black", "Midnight"),
+    "gentle": ("Gentle", "Quiet", "Tender"),
+    "odd": ("Curious", "Crooked", "Peculiar"),
+    "proud": ("Proud", "Royal", "Noble"),
+    "swift": ("Swift", "Reckless", "Burning"),
+    "wistful": ("Forgotten", "Distant", "Fading"),
+}
+SETTINGS = {
+    "city": ("Lisbon", "Montreal", "Naples"),
+    "coast": ("the Harbour", "the Lighthouse", "the Island"),
+    "desert": ("the Dunes", "the Oasis", "the Salt Flats"),
+    "mountains": ("the Pass", "the Summit", "the Valley"),
+    "north": ("the Arctic", "the Fjord", "the Winter"),
+    "village": ("the Village", "the Mill", "the Orchard"),
+}
 
 # Values, weight in the log odds and spread of people's tastes, facet by facet.
 FACETS = (
@@ -25,6 +62,7 @@ FACETS = (
     (len(MOODS), 0.7, 0.2),
     (len(SETTINGS), 0.7, 0.2),
 )
+POPULARITY_EXPONENT = 0.8
 
 
 @final
@@ -73,8 +111,6 @@ class Synthetic:
         People and films. A film that nobody watched is left out of the interactions.
     mean_history
         Films that a person watched, on average (log-normal, at least 5).
-    popularity_exponent
-        Exponent of the power law of popularity.
     rng
         Seed.
 
@@ -92,7 +128,6 @@ class Synthetic:
     n_users: int = 4000
     n_items: int = 1000
     mean_history: float = 20.0
-    popularity_exponent: float = 0.8
     rng: int = 0
 
     def __post_init__(self) -> None:
@@ -109,40 +144,40 @@ class Synthetic:
         )
         ranks = 1 + np.argsort(rng.random(self.n_items))
         tastes = tuple(rng.dirichlet(np.full(n, spread), self.n_users) for n, _, spread in FACETS)
-        return Truth(traits, tastes, -self.popularity_exponent * np.log(ranks))
+        return Truth(traits, tastes, -POPULARITY_EXPONENT * np.log(ranks))
 
     def interactions(self) -> Interactions:
         """Let the people watch, and return the log of it: times, titles and genres included."""
+        log, films = self.tables()
+        data = read_interactions(log)
+        rows = pc.index_in(data.items.to_arrow(), films["item_id"])
+        return replace(data, item_table=films.take(rows))
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """Rows of `interactions`, in order of time, and the films that were watched, by id."""
         truth = self.truth()
         rng = np.random.default_rng((self.rng, 1))
-        users, items = _watched(truth, self._lengths(rng), rng)
-        times = _times(users, self.n_users, rng)
+        lengths = self._lengths(rng)
+        users = np.repeat(np.arange(self.n_users), lengths)
+        items = _watched(truth, lengths, rng)
+        # people join over two years and watch for three months each
+        joined = rng.random(self.n_users) * 730 * DAY_S
+        times = (START_S + joined[users] + rng.random(len(users)) * 90 * DAY_S).astype(np.int64)
         log = np.lexsort((items, users, times))  # the order in which a server would write it
-        users, items, times = users[log], items[log], times[log]
-        user_idx, user_numbers = _by_first_appearance(users)
-        item_idx, item_numbers = _by_first_appearance(items)
-        entries = np.lexsort((item_idx, user_idx))
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(user_idx)))).astype(np.int64)
-        matrix = csr_array(
-            (np.ones(len(users), dtype=np.float32), item_idx[entries], indptr),
-            shape=(len(user_numbers), len(item_numbers)),
-        )
-        titles = titles_of(truth.traits, np.random.default_rng((self.rng, 2)))
-        genres = list(GENRES)
-        item_ids = [f"f{number:04d}" for number in item_numbers]
-        return Interactions(
-            matrix=matrix,
-            users=IdMap(f"u{number:04d}" for number in user_numbers),
-            items=IdMap(item_ids),
-            order=entries.astype(np.int64),
-            times=times[entries],
-            item_table=pa.table(
-                {
-                    "item_id": item_ids,
-                    "title": [titles[number] for number in item_numbers],
-                    "genre": [genres[truth.traits[number, 0]] for number in item_numbers],
-                }
-            ),
+        titles = _titles(truth.traits, np.random.default_rng((self.rng, 2)))
+        genres, shown = list(GENRES), np.unique(items)
+        return pa.table(
+            {
+                "user_id": [f"u{number:04d}" for number in users[log]],
+                "item_id": [f"f{number:04d}" for number in items[log]],
+                "timestamp": times[log],
+            }
+        ), pa.table(
+            {
+                "item_id": [f"f{number:04d}" for number in shown],
+                "title": [titles[number] for number in shown],
+                "genre": [genres[number] for number in truth.traits[shown, 0]],
+            }
         )
 
     def _lengths(self, rng: np.random.Generator) -> Int64[np.ndarray, " users"]:
@@ -158,29 +193,14 @@ def write_sample(directory: Path) -> None:
 
     The same bytes every time: `Synthetic` with its default values.
     """
-    data = Synthetic().interactions()
-    assert data.times is not None
-    by_input = np.argsort(data.order)
-    users = np.repeat(np.arange(data.n_users), np.diff(data.matrix.indptr))[by_input]
-    columns = (
-        data.users.ids_at(users),
-        data.items.ids_at(data.matrix.indices[by_input]),
-        (data.times[by_input] // 1_000_000).tolist(),
-    )
-    rows = (f"{user},{item},{time}\n" for user, item, time in zip(*columns, strict=True))
-    _write(directory / "interactions.csv", "user_id,item_id,timestamp\n", rows)
-    films = sorted(data.item_table.to_pylist(), key=lambda film: str(film["item_id"]))
-    rows = (f"{film['item_id']},{film['title']},{film['genre']}\n" for film in films)
-    _write(directory / "items.csv", "item_id,title,genre\n", rows)
-
-
-def _write(path: Path, header: str, rows: Iterator[str]) -> None:
-    path.write_bytes((header + "".join(rows)).encode())
+    for name, table in zip(("interactions", "items"), Synthetic().tables(), strict=True):
+        text = table.to_pandas().to_csv(index=False, lineterminator="\n")
+        (directory / f"{name}.csv").write_bytes(text.encode())
 
 
 def _watched(
     truth: Truth, lengths: Int64[np.ndarray, " users"], rng: np.random.Generator
-) -> tuple[Int64[np.ndarray, " nnz"], Int64[np.ndarray, " nnz"]]:
+) -> Int64[np.ndarray, " nnz"]:
     # Gumbel noise and the top n: n draws without replacement from the softmax of the log odds.
     watched = []
     for start in range(0, len(lengths), CHUNK_USERS):
@@ -188,24 +208,114 @@ def _watched(
         odds = truth.log_odds(chunk)
         ranked = np.argsort(np.log(-np.log(rng.random(odds.shape))) - odds, axis=1, kind="stable")
         watched += [row[:length] for row, length in zip(ranked, lengths[chunk], strict=True)]
-    return np.repeat(np.arange(len(lengths)), lengths), np.concatenate(watched)
+    return np.concatenate(watched)
 
 
-def _times(
-    users: Int64[np.ndarray, " nnz"], n_users: int, rng: np.random.Generator
-) -> Int64[np.ndarray, " nnz"]:
-    # People join over two years and watch for three months each.
-    joined = rng.random(n_users) * 730 * DAY_US
-    since = rng.random(len(users)) * 90 * DAY_US
-    seconds = ((START_US + joined[users] + since) // 1_000_000).astype(np.int64)
-    return np.asarray(seconds * 1_000_000)
+def _titles(traits: Int64[np.ndarray, "items 3"], rng: np.random.Generator) -> list[str]:
+    """Compose a title for each item; repeated ones are numbered, as sequels are."""
+    words = [tuple(facet.values()) for facet in (GENRES, MOODS, SETTINGS)]
+    seen: Counter[str] = Counter()
+    titles = []
+    for values, draws in zip(traits, rng.random(traits.shape), strict=True):
+        noun, mood, place = (
+            facet[value][int(draw * len(facet[value]))]
+            for facet, value, draw in zip(words, values, draws, strict=True)
+        )
+        title = f"The {mood} {noun} of {place}"
+        seen[title] += 1
+        titles.append(title if seen[title] == 1 else f"{title} {seen[title]}")
+    return titles
 
 
-def _by_first_appearance(
-    numbers: Int64[np.ndarray, " nnz"],
-) -> tuple[Int64[np.ndarray, " nnz"], Int64[np.ndarray, " distinct"]]:
-    distinct, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
-    by_first = np.argsort(first)
-    position = np.empty(len(distinct), dtype=np.int64)
-    position[by_first] = np.arange(len(distinct))
-    return position[inverse], distinct[by_first]
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixShape:
+    """Sizes of a made-up matrix.
+
+    Attributes
+    ----------
+    n_users, n_items, n_interactions
+        Its sizes.
+    n_tastes
+        Groups of items; 0 for none. Half of a user's draws come from all items, the others from
+        three groups of the user's own.
+
+    Raises
+    ------
+    ConfigError
+        If the interactions are none, or more than a quarter of the cells.
+    """
+
+    n_users: int
+    n_items: int
+    n_interactions: int
+    n_tastes: int = 64
+
+    def __post_init__(self) -> None:
+        most = self.n_users * self.n_items // 4
+        if not 1 <= self.n_interactions <= most:
+            raise ConfigError(
+                f"{self.n_interactions} interactions for {self.n_users} users and {self.n_items}"
+                f" items; from 1 to {most} fit"
+            )
+
+
+ML_20M = MatrixShape(n_users=136_677, n_items=20_108, n_interactions=9_990_682)
+
+
+def ml20m_shape(rng: int = 0, shape: MatrixShape = ML_20M) -> csr_array:
+    """Made-up matrix of the sizes of MovieLens 20M after the Mult-VAE preprocessing.
+
+    Histories are about log-normal (median 46, mean 73), items follow a power law, and users have
+    tastes. About 10 s and 1 GB for the default shape.
+
+    Parameters
+    ----------
+    rng
+        Seed.
+    shape
+        Other sizes.
+
+    Returns
+    -------
+    Canonical float32 matrix of ones, ``(users, items)``, with exactly the interactions asked for.
+
+    Examples
+    --------
+    >>> ml20m_shape(0, MatrixShape(n_users=50, n_items=80, n_interactions=500)).nnz
+    500
+    """
+    random = np.random.default_rng((rng, 20))
+    activity = np.exp(1.15 * random.standard_normal(shape.n_users))
+    chance = np.cumsum(activity) / activity.sum()
+    # Zipf-Mandelbrot; items are numbered group after group: a group is an interval of `ceiling`
+    weights = (1 + random.permutation(shape.n_items) + 60.0) ** -1.4
+    ceiling = np.cumsum(weights) / weights.sum()
+    if shape.n_tastes:
+        bounds = np.linspace(0, shape.n_items, shape.n_tastes + 1).astype(np.int64)
+        edges = np.concatenate(([0.0], ceiling))[bounds]
+        tastes = random.integers(0, shape.n_tastes, (shape.n_users, 3))
+    found = np.zeros(0, dtype=np.int64)  # user * n_items + item, sorted, distinct
+    while (missing := shape.n_interactions - len(found)) > 0:
+        points = np.sort(random.random(missing + missing // 3 + 1000))
+        users = np.minimum(np.searchsorted(chance, points, side="right"), shape.n_users - 1)
+        low, high = np.zeros(len(users)), np.ones(len(users))
+        if shape.n_tastes:
+            # of six sides of a die, three are "any item" and one is each taste
+            side = random.integers(0, 6, len(users))
+            own = side < 3
+            taste = tastes[users[own], side[own]]
+            low[own], high[own] = edges[taste], edges[taste + 1]
+        points = low + (high - low) * random.random(len(users))
+        items = np.minimum(np.searchsorted(ceiling, points, side="right"), shape.n_items - 1)
+        both = np.concatenate((found, users * shape.n_items + items))
+        both.sort()  # much faster here than np.union1d, which hashes
+        found = both[np.append(True, both[1:] != both[:-1])]
+    surplus = random.permutation(len(found))[: len(found) - shape.n_interactions]
+    found = np.delete(found, surplus)
+    counts = np.bincount(found // shape.n_items, minlength=shape.n_users)
+    indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    ones = np.ones(len(found), dtype=np.float32)
+    matrix = csr_array((ones, found % shape.n_items, indptr), shape=(shape.n_users, shape.n_items))
+    matrix.has_canonical_format = True
+    return matrix

@@ -1,151 +1,55 @@
-r"""Whether a validation part stands for the test part it was made to choose for.
-
-The items a user was asked for were drawn, or chosen, among all her items. Where they were drawn at
-random, the number of users who are asked for an item varies as coins do; where it varies more,
-something else decided (time, or popularity at the time), and a part drawn at random ranks models by
-another question.
-"""
+"""Validation and test part of a split side by side: how many users, how much of what they have."""
 
 from dataclasses import asdict, dataclass
 from typing import final
 
 import numpy as np
 from jaxtyping import Int64
-from scipy.sparse import csr_array
 
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
+from recae.evaluation.aligned import aligned
 from recae.evaluation.segments import POPULARITY_GROUPS, popularity_groups
 
-_NOT_KEPT = 1e-3  # a chance that biases no figure here
-_Z = 4.0  # standard errors that chance passes once in 15,000 splits
-_MATTERS = 0.1  # a smaller difference is nothing to warn about
 _QUANTILES = (0.1, 0.5, 0.9)
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Dispersion:
-    """How much held-out counts of items vary, in units of what a random draw would give.
-
-    Attributes
-    ----------
-    value
-        Chi-square over degrees of freedom: 1 on average for a draw at random inside each user.
-    se
-        Standard error of `value` were it such a draw.
-    items
-        Degrees of freedom: items that could have been drawn and could have been left, and are in
-        the vocabulary either way.
-    """
-
-    value: float
-    se: float
-    items: int
-
-
-def dispersion(
-    pool: csr_array,
-    target: csr_array,
-    *,
-    lost: Int64[np.ndarray, " users"] | None = None,
-    kept: Int64[np.ndarray, " users"] | None = None,
-) -> Dispersion:
-    r"""Chi-square over degrees of freedom of each item's held-out count.
-
-    A user with :math:`n_u` items, :math:`m_u` of them targets, is asked for each with probability
-    :math:`p_u = m_u / n_u`, if they were drawn at random. Item :math:`j` is then a target of
-    :math:`e_j = \sum_u p_u` users on average, over those who have it, with variance
-    :math:`v_j = \sum_u p_u (1 - p_u)`; the value is the mean of :math:`(c_j - e_j)^2 / v_j` over
-    items with :math:`v_j > 0`. Every term has mean 1 under the draw, whatever the counts.
-
-    Where the same users are trained on, an item of which nobody's interaction was kept for that has
-    left the vocabulary, and a rare item is here because it was drawn too seldom. Items that had a
-    chance of one in a thousand to be lost so are not judged (nor are those that were).
-
-    Parameters
-    ----------
-    pool
-        What targets were drawn from, themselves included, shape ``(users, items)``.
-    target
-        What was drawn, same shape, inside `pool`.
-    lost
-        For each user, what was drawn and has left the vocabulary; it counts in :math:`m_u` and
-        :math:`n_u`. None: nothing.
-    kept
-        For each user, interactions of the training part. None: these users are not trained on, and
-        the vocabulary does not depend on what is drawn from them.
-
-    Notes
-    -----
-    The standard error takes items as independent. Without such an item value and error are NaN.
-
-    Examples
-    --------
-    Two people with the same two items are asked for the same one.
-
-    >>> both = csr_array(np.ones((2, 2), dtype=np.float32))
-    >>> dispersion(both, csr_array(np.float32([[1, 0], [1, 0]]))).value
-    2.0
-    """
-    sizes = np.diff(pool.indptr)
-    drawn = np.diff(target.indptr)
-    gone = np.zeros_like(drawn) if lost is None else lost
-    whole = np.maximum(sizes + gone, 1)
-    p = (drawn + gone) / whole
-    n_items = int(pool.shape[1])
-
-    def over_users(values: np.ndarray) -> np.ndarray:
-        spread = np.repeat(values, sizes)
-        return np.bincount(pool.indices, weights=spread, minlength=n_items)
-
-    pq = p * (1 - p)
-    expected, variance, fourth = (over_users(v) for v in (p, pq, pq * (1 - 6 * pq)))
-    found = np.bincount(target.indices, minlength=n_items)
-    free = variance > 0
-    if kept is not None:
-        with np.errstate(divide="ignore"):  # the logarithm of a user of whom nothing is held out
-            free &= over_users(np.log(np.maximum(1 - kept / whole, 0))) <= np.log(_NOT_KEPT)
-    n = int(free.sum())
-    if not n:
-        return Dispersion(float("nan"), float("nan"), 0)
-    terms = (found[free] - expected[free]) ** 2 / variance[free]
-    # variance of a term: 2 for a normal count, and the fourth cumulant of a sum of coins
-    se = np.sqrt((2 + fourth[free] / variance[free] ** 2).sum()) / n
-    return Dispersion(float(terms.mean()), float(se), n)
-
-
-@final
-@dataclass(frozen=True, slots=True)
 class Part:
-    """What a held-out part asks, in a few numbers.
+    """Counts of a held-out part; its users are those who have a target.
 
     Attributes
     ----------
     users, targets
-        Users with a target, and targets of all.
-    dispersion
-        See `dispersion`; the pool is what a user is shown, asked and kept from listing.
-    history
-        Quantiles (.1, .5, .9) over these users of the number of items they are shown.
-    targets_each
-        The same of the number of targets.
+        Number of users and of their targets.
+    history, targets_each
+        Number of items shown to the model and of targets of a user: 10 %, 50 % and 90 % quantile
+        over users; empty without users.
     popularity
-        Share of the targets in each of `POPULARITY_GROUPS`, thirds of the training interactions.
+        Shares of the targets in each of `POPULARITY_GROUPS`, thirds of the training interactions.
     """
 
     users: int
     targets: int
-    dispersion: Dispersion
     history: tuple[float, ...]
     targets_each: tuple[float, ...]
     popularity: tuple[float, ...]
 
+    def cells(self) -> list[str]:
+        """As text, in the order of the head of `HeldOutParts.rows`."""
+        spread = [
+            f"{q[1]:.0f} ({q[0]:.0f} to {q[2]:.0f})" if q else "-"
+            for q in (self.history, self.targets_each)
+        ]
+        counts = [f"{self.users:,}", f"{self.targets:,}"]
+        return [*counts, *spread, *(f"{share:.0%}" for share in self.popularity)]
+
 
 @final
 @dataclass(frozen=True, slots=True)
-class PartsCompared:
-    """The validation part beside the test part; None where there is none.
+class HeldOutParts:
+    """The validation part, by which models are chosen, and the test part; None where there is none.
 
     Attributes
     ----------
@@ -156,24 +60,28 @@ class PartsCompared:
     validation: Part | None
     test: Part | None
 
+    def rows(self) -> list[list[str]]:
+        """Return a row a part as text, the head first.
+
+        Items shown and targets of a user are medians, with the 10 % and 90 % quantile over users in
+        brackets; head, middle and tail are shares of the targets.
+        """
+        found = [("validation", self.validation), ("test", self.test)]
+        head = ["part", "users", "targets", "items shown", "targets of a user", *POPULARITY_GROUPS]
+        return [head, *([name, *part.cells()] for name, part in found if part is not None)]
+
     def __str__(self) -> str:
-        return sentence(self)
+        return "\n".join(aligned(self.rows()))
 
     def to_json(self) -> dict[str, object]:
-        """As JSON values, with what they mean in words."""
-        out: dict[str, object] = {"meaning": sentence(self)}
-        for name in ("validation", "test"):
-            part: Part | None = getattr(self, name)
-            out[name] = None if part is None else asdict(part) | _named(part)
-            if part is not None and not part.dispersion.items:  # no number, which JSON cannot say
-                out[name] = {**asdict(part), **_named(part), "dispersion": None}
-        return out
+        """As JSON values."""
+        return {"validation": _json(self.validation), "test": _json(self.test)}
 
 
-def compare_parts(
+def held_out_parts(
     train: Interactions, validation: HeldOut | None, test: HeldOut | None
-) -> PartsCompared:
-    """Compare two held-out parts of one split; no model is asked.
+) -> HeldOutParts:
+    """Count what is in the held-out parts of one split; no model is asked.
 
     Parameters
     ----------
@@ -181,35 +89,32 @@ def compare_parts(
         Training part; its counts say which items are popular.
     validation, test
         The parts, over the same items.
+
+    Examples
+    --------
+    >>> from recae.data.protocols import split
+    >>> from recae.data.synthetic import Synthetic
+    >>> made = split(Synthetic(n_users=200, n_items=40).interactions(), held_out_users=50, rng=1)
+    >>> print(held_out_parts(made.train, made.validation, made.test))
+    part        users  targets  items shown  targets of a user  head  middle  tail
+    validation     50       94   8 (8 to 8)         2 (1 to 2)   30%     28%   43%
+    test           50       93   8 (7 to 8)         2 (1 to 2)   33%     35%   31%
     """
     counts = np.bincount(train.matrix.indices, minlength=train.n_items).astype(np.int64)
     groups = popularity_groups(counts)
-    parts = [None if held is None else _part(train, held, groups) for held in (validation, test)]
-    return PartsCompared(*parts)
+    parts = [None if held is None else _part(held, groups) for held in (validation, test)]
+    return HeldOutParts(*parts)
 
 
-def _part(train: Interactions, held_out: HeldOut, groups: np.ndarray) -> Part:
+def _part(held_out: HeldOut, groups: Int64[np.ndarray, " items"]) -> Part:
     target = held_out.target
-    kept = lost = None
-    ids = held_out.users.ids_at(range(len(held_out)))
-    rows = np.array([user in train.users for user in ids], dtype=bool)
-    if rows.any():  # the vocabulary is what the draw left of these users' items
-        lost = held_out.unreachable
-        kept = np.zeros(len(held_out), dtype=np.int64)
-        in_train = train.users.indices_of(id_ for id_, row in zip(ids, rows, strict=True) if row)
-        kept[rows] = np.diff(train.matrix.indptr)[in_train]
-    pool: csr_array = (held_out.fold_in.matrix + target).tocsr()
-    if held_out.exclude is not None:
-        pool = (pool + held_out.exclude.matrix).tocsr()
     each = np.diff(target.indptr)
     asked = each > 0
-    shown = np.diff(held_out.fold_in.matrix.indptr)[asked]
     in_group = np.bincount(groups[target.indices], minlength=len(POPULARITY_GROUPS))
     return Part(
         users=int(asked.sum()),
         targets=int(target.nnz),
-        dispersion=dispersion(pool, target, lost=lost, kept=kept),
-        history=_quantiles(shown),
+        history=_quantiles(np.diff(held_out.fold_in.matrix.indptr)[asked]),
         targets_each=_quantiles(each[asked]),
         popularity=tuple((in_group / max(1, target.nnz)).tolist()),
     )
@@ -219,55 +124,8 @@ def _quantiles(values: np.ndarray) -> tuple[float, ...]:
     return tuple(np.quantile(values, _QUANTILES).tolist()) if len(values) else ()
 
 
-def _named(part: Part) -> dict[str, object]:
-    return {"popularity": dict(zip(POPULARITY_GROUPS, part.popularity, strict=True))}
-
-
-def sentence(parts: PartsCompared) -> str:
-    """Say in plain words whether the validation part stands for the test part."""
-    validation, test = parts.validation, parts.test
-    if test is None:
-        return "There is no test part that could be compared with a validation part."
-    if not test.dispersion.items:
-        return "Of the test users every item is asked for, or none: nothing was drawn at random."
-    if validation is None or not validation.dispersion.items:
-        found = f"a dispersion of {test.dispersion.value:.2f}, where a draw at random gives 1"
-        if _alike(test.dispersion, Dispersion(1.0, 0.0, 1)):
-            return (
-                f"The test items look drawn at random among each user's ({found}), as a validation"
-                " part cut at random would be."
-            )
-        return (
-            f"The test items were not drawn at random among each user's ({found}): a validation"
-            " part cut at random would not stand for them, and what does best on it need not do"
-            " best on the test part."
-        )
-    found = (
-        f"dispersion {validation.dispersion.value:.2f} and {test.dispersion.value:.2f}, where a"
-        " draw at random gives 1"
-    )
-    differ = []
-    if not _alike(validation.dispersion, test.dispersion):
-        differ.append(f"their items were drawn in different ways ({found})")
-    heads = [part.popularity[0] for part in (validation, test)]
-    if abs(heads[0] - heads[1]) > _MATTERS:
-        differ.append(
-            f"{heads[0]:.0%} and {heads[1]:.0%} of their items are among the most popular"
-        )
-    medians = [part.history[1] for part in (validation, test)]
-    if min(medians) < (1 - 2 * _MATTERS) * max(medians):
-        differ.append(f"their users have {medians[0]:g} and {medians[1]:g} items, as a median")
-    if not differ:
-        return (
-            f"The validation part looks like the test part ({found}): nothing here speaks against"
-            " choosing by it."
-        )
-    return (
-        f"The validation part does not stand for the test part: {'; '.join(differ)}. What does best"
-        " on the one need not do best on the other."
-    )
-
-
-def _alike(one: Dispersion, other: Dispersion) -> bool:
-    chance = _Z * float(np.hypot(one.se, other.se))
-    return abs(one.value - other.value) <= max(_MATTERS, chance)
+def _json(part: Part | None) -> dict[str, object] | None:
+    if part is None:
+        return None
+    named = dict(zip(POPULARITY_GROUPS, part.popularity, strict=True))
+    return {**asdict(part), "popularity": named}

@@ -16,11 +16,11 @@ from recae.evaluation import (
     DEFAULT_METRICS,
     SEGMENTS,
     Comparison,
-    PartsCompared,
+    HeldOutParts,
     Report,
-    compare_parts,
     compare_reports,
     evaluate,
+    held_out_parts,
     parse_metric,
 )
 from recae.evaluation.aligned import aligned
@@ -135,9 +135,9 @@ class ComparisonTable:
             return Comparison(())
         return compare_reports({e.name: e.reports for e in self.entries}, metrics=[first])
 
-    def parts(self) -> PartsCompared:
-        """Compare the validation part, by which models are chosen, with the test part."""
-        return compare_parts(self.split.train, self.split.validation, self.split.test)
+    def parts(self) -> HeldOutParts:
+        """Count the validation part, by which models are chosen, and the test part."""
+        return held_out_parts(self.split.train, self.split.validation, self.split.test)
 
     def __getitem__(self, name: str) -> Entry:
         for entry in self.entries:

@@ -29,7 +29,7 @@ def comparison_markdown(table: ComparisonTable, *, command: Sequence[str] = ()) 
         _table(table.rows(intervals=True)),
         [f"- `{name}`: {parse_metric(name).definition}" for name in table.metrics],
         [f"- {difference}" for difference in table.differences().differences],
-        [str(table.parts())],
+        _table(table.parts().rows()),
         [f"- {line}" for line in made],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import final
 
-from markupsafe import Markup
-
 from recae.evaluation import SEGMENTS
 from recae.evaluation.report import Summary
 from recae.experiment.compare import ComparisonTable
@@ -27,8 +25,10 @@ class Picture:
     ----------
     title
         Above it.
-    svg
-        The figure.
+    image
+        The figure as a data URI.
+    alt
+        What it shows, for those who cannot see it.
     columns
         Names of the numbers.
     rows
@@ -36,7 +36,8 @@ class Picture:
     """
 
     title: str
-    svg: Markup
+    image: str
+    alt: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Summary | float | None, ...]], ...]
 
@@ -49,7 +50,7 @@ def curves(table: ComparisonTable) -> list[Picture]:
             (entry.name, tuple(entry.details.figures[f"{family}@{k}"] for k in CUTOFFS))
             for entry in table.entries
         )
-        svg = lines(
+        image = lines(
             {
                 name: [(float(k), s.mean) for k, s in zip(CUTOFFS, row, strict=True)]
                 for name, row in rows
@@ -58,10 +59,10 @@ def curves(table: ComparisonTable) -> list[Picture]:
             x="k, length of the list",
             y=_AXES[family],
             log_x=True,
-            alt=f"{family} of each model by length of the list, from 1 to 100; numbers below",
         )
         columns = tuple(f"@{k}" for k in CUTOFFS)
-        out.append(Picture(f"{family} by length of the list", svg, columns, rows))
+        alt = f"{family} of each model by length of the list, from 1 to 100; numbers below"
+        out.append(Picture(f"{family} by length of the list", image, alt, columns, rows))
     return out
 
 
@@ -79,14 +80,14 @@ def segment_figures(table: ComparisonTable) -> list[Picture]:
         title = _SEGMENT_TITLES.get(by, f"By {by}")
         labels = [label for label, summary in first.items() if summary.n]
         rows = tuple((name, tuple(of.get(label) for label in labels)) for name, of in found.items())
-        svg = dots(
+        image = dots(
             [f"{label}\n{first[label].n} users" for label in labels],
             rows,
             y=metric,
-            alt=f"{metric} of each model, {title.lower()}; numbers below",
         )
         columns = tuple(f"{label} ({first[label].n} users)" for label in labels)
-        out.append(Picture(title, svg, columns, rows))
+        alt = f"{metric} of each model, {title.lower()}; numbers below"
+        out.append(Picture(title, image, alt, columns, rows))
     return out
 
 
@@ -121,15 +122,15 @@ def training_figures(table: ComparisonTable) -> list[Picture]:
             )
             for name, points in series.items()
         )
-        svg = lines(
+        image = lines(
             series,
             colours=table.names(),
             x="epoch",
             y=unit,
             log_x=False,
-            alt=f"{what} by epoch of {', '.join(series)}; first, last and best below",
         )
-        out.append(Picture(what, svg, ("first", "last", "best", "epochs"), rows))
+        alt = f"{what} by epoch of {', '.join(series)}; first, last and best below"
+        out.append(Picture(what, image, alt, ("first", "last", "best", "epochs"), rows))
     return out
 
 

@@ -56,7 +56,6 @@ def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
         "seconds": _seconds,
     }
     page = environment.get_template("report.html.j2")
-    parts = table.parts()
     return page.render(
         title=title(table),
         headline=headline(table),
@@ -77,8 +76,7 @@ def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
         examples=_examples(table),
         data=dict(table.data),
         protocol=table.split.to_json(),
-        meaning=str(parts),
-        parts={n: p for n in ("validation", "test") if (p := getattr(parts, n)) is not None},
+        parts=table.parts().rows(),
         run=run_summary(),
         machine=_machine(),
         command=shlex.join(command),

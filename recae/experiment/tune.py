@@ -15,7 +15,7 @@ from recae.data.protocols.drawing import id_order
 from recae.data.protocols.redraw import redraw
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, DivergedError
-from recae.evaluation import PartsCompared, compare_parts, parse_metric
+from recae.evaluation import HeldOutParts, held_out_parts, parse_metric
 from recae.evaluation.aligned import aligned
 from recae.evaluation.evaluator import fingerprint
 from recae.experiment.config import RunConfig
@@ -45,7 +45,7 @@ class Material:
     has_test
         Whether the protocol has a test part. The part itself is not here.
     parts
-        How the validation part compares with the test part; no model was asked for that.
+        Counts of the validation part and the test part; no model was asked for them.
     """
 
     train: Interactions
@@ -53,7 +53,7 @@ class Material:
     final: RunConfig
     cut: bool
     has_test: bool
-    parts: PartsCompared
+    parts: HeldOutParts
 
 
 def prepare(
@@ -103,7 +103,7 @@ def prepare(
     if not split.validation.target.nnz:
         raise DataError("no validation user has a target to be judged on")
     validation = _some(split.validation, validation_users, config.seed)
-    parts = compare_parts(split.train, split.validation, split.test)
+    parts = held_out_parts(split.train, split.validation, split.test)
     return Material(split.train, validation, final, cut, split.test is not None, parts)
 
 
