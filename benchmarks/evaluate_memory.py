@@ -55,7 +55,8 @@ def judge(folder: Path, name: str) -> dict[str, object]:
     from recae.data.histories import Histories
     from recae.data.ids import IdMap
     from recae.data.split import HeldOut
-    from recae.evaluation import ACCEPTED, evaluate
+    from recae.evaluation.evaluator import evaluate
+    from recae.evaluation.names import ACCEPTED
     from recae.models.registry import config_class, model_class
 
     train = csr_array(load_npz(folder / "train.npz"))
@@ -122,7 +123,7 @@ def main() -> int:
                 print(step, runs[step], flush=True)
     from rates import machine, rates  # torch, which is not to be held before
 
-    from recae.experiment import run_summary
+    from recae.experiment.run import run_summary
 
     result = {
         "limit_gb": LIMIT_GB,

@@ -136,8 +136,7 @@ def main() -> int:
 
 def prove(folder: Path) -> dict:
     """Ask both libraries about both models."""
-    from recae.experiment import run_summary
-    from recae.experiment.run import train_counts
+    from recae.experiment.run import run_summary, train_counts
 
     split, models = exam(folder / "ml-1m" / "interactions.parquet")
     test = split.test

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from recae.data.readers import read_interactions
     from recae.data.sample import sample
     from recae.data.split import HeldOut, Split
-    from recae.evaluation import evaluate
-    from recae.experiment import compare, load, save
+    from recae.evaluation.evaluator import evaluate
+    from recae.experiment.compare import compare
+    from recae.experiment.run import load, save
     from recae.models.als import ALS
     from recae.models.bpr import BPR
     from recae.models.ease import EASE
@@ -58,12 +59,12 @@ _PUBLIC = {
     "Recommender": "recae.ranking.recommender",
     "Split": "recae.data.split",
     "TopK": "recae.ranking.topk",
-    "compare": "recae.experiment",
-    "evaluate": "recae.evaluation",
-    "load": "recae.experiment",
+    "compare": "recae.experiment.compare",
+    "evaluate": "recae.evaluation.evaluator",
+    "load": "recae.experiment.run",
     "read_interactions": "recae.data.readers",
     "sample": "recae.data.sample",
-    "save": "recae.experiment",
+    "save": "recae.experiment.run",
     "split": "recae.data.protocols",
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 import recae
 from recae.errors import ConfigError, DataError
-from recae.evaluation import compare_reports
+from recae.evaluation.significance import compare_reports
 from recae.serving import RecommendationService, Request
 from tests.model_directories import save
 

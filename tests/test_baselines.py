@@ -16,7 +16,7 @@ from recae.data.interactions import Interactions
 from recae.data.protocols import split
 from recae.data.readers import read_interactions
 from recae.errors import BundleError, ConfigError, DataError, DivergedError
-from recae.evaluation import evaluate
+from recae.evaluation.evaluator import evaluate
 from recae.models import singular, sparse_items, tower
 from recae.models.als import ALS, ALSConfig
 from recae.models.bpr import BPR, BPRConfig

@@ -18,8 +18,9 @@ from recae.data.sample import sample_directory
 from recae.data.split import Split
 from recae.data.synthetic import Synthetic
 from recae.errors import ConfigError, ResourceError
-from recae.experiment import RunConfig, make_split
 from recae.experiment import rehearsal as rehearsing
+from recae.experiment.config import RunConfig
+from recae.experiment.data import make_split
 from recae.experiment.memory import Needs, needs, refuse_what_cannot_fit
 from recae.experiment.rehearsal import Rehearsal, refuse_what_does_not_fit, rehearse
 from recae.models.ease import EASE

@@ -12,9 +12,10 @@ from recae.data.ids import IdMap
 from recae.data.protocols import split
 from recae.data.split import HeldOut
 from recae.data.synthetic import Synthetic
-from recae.evaluation import evaluate
+from recae.evaluation.evaluator import evaluate
 from recae.evaluation.parts import HeldOutParts, Part, held_out_parts
-from recae.experiment import RunConfig, compare
+from recae.experiment.compare import compare
+from recae.experiment.config import RunConfig
 from recae.experiment.report import html
 from recae.experiment.tune import prepare
 from recae.models.popular import Popularity

@@ -9,7 +9,7 @@ import pytest
 
 import recae
 from recae.errors import DataError
-from recae.experiment import evaluate_stored
+from recae.experiment.run import evaluate_stored
 from recae.serving import load_bundle
 
 

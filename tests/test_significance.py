@@ -10,9 +10,9 @@ from scipy import stats
 
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError
-from recae.evaluation import Report, compare_reports
+from recae.evaluation.report import Report
 from recae.evaluation.resampling import bootstrap_means, flipped_means
-from recae.evaluation.significance import holm
+from recae.evaluation.significance import compare_reports, holm
 
 
 def report(model, values, *, metric="recall@20", fingerprint="exam", **more):

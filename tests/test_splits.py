@@ -11,7 +11,8 @@ from recae.data.interactions import Interactions
 from recae.data.protocols import split
 from recae.data.synthetic import Synthetic
 from recae.errors import ConfigError, RequirementError
-from recae.experiment import RunConfig, compare
+from recae.experiment.compare import compare
+from recae.experiment.config import RunConfig
 from recae.experiment.splits import compare_splits
 
 CONFIG = RunConfig(

@@ -20,7 +20,7 @@ from recae.data.synthetic import (
     write_sample,
 )
 from recae.errors import ConfigError
-from recae.evaluation import evaluate
+from recae.evaluation.evaluator import evaluate
 from recae.models.registry import create
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"

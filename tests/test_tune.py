@@ -17,7 +17,7 @@ from recae.data.protocols import split
 from recae.data.protocols.redraw import redraw
 from recae.errors import ConfigError, DivergedError, ResourceError
 from recae.evaluation.evaluator import evaluate
-from recae.experiment import RunConfig, load_config
+from recae.experiment.config import RunConfig, load_config
 from recae.experiment.config_file import config_text
 from recae.experiment.spaces import SPACES, Choice, Range, space_of
 from recae.experiment.study import ModelStudy

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from table import ROOT, Table, load_table
 
 from recae.data.ids import IdMap
-from recae.evaluation import Difference, Report, compare_reports, parse_metric
+from recae.evaluation.names import parse_metric
 from recae.evaluation.parts import HeldOutParts, Part
+from recae.evaluation.report import Report
+from recae.evaluation.significance import Difference, compare_reports
 from recae.storage import write_atomic
 
 TABLES = ("ml1m", "infinite_ae", "gowalla")

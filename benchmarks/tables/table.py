@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recae.experiment import load_config
+from recae.experiment.config import load_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,10 @@ from recae.cli import progress
 from recae.cli.output import NewFile, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import ConfigError
-from recae.experiment import ComparisonTable, compare, data_summary, make_split, run_summary
+from recae.experiment.compare import ComparisonTable, compare
+from recae.experiment.data import data_summary, make_split
 from recae.experiment.report import ready_for_html
+from recae.experiment.run import run_summary
 from recae.experiment.splits import SplitsTable, compare_splits
 
 

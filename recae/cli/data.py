@@ -17,7 +17,7 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.protocols.fixtures import fixture_hashes
 from recae.data.split import HeldOut, Split
-from recae.experiment import data_summary, make_split
+from recae.experiment.data import data_summary, make_split
 from recae.storage import write_json, write_parquet
 
 _HELD_OUT = ("validation", "test")

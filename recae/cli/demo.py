@@ -18,7 +18,8 @@ from recae.cli.output import NewDirectory
 from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions
 from recae.data.sample import sample_directory
-from recae.experiment import compare, save
+from recae.experiment.compare import compare
+from recae.experiment.run import save
 from recae.models.registry import create
 from recae.serving import load_bundle
 from recae.serving.batch import Asked, write_recommendations

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import click
 
 from recae.cli.output import NewFile, show, write_text
-from recae.evaluation import write_per_user
-from recae.experiment import evaluate_stored
+from recae.evaluation.report import write_per_user
 from recae.experiment.report import ready_for_html
+from recae.experiment.run import evaluate_stored
 from recae.experiment.stored import stored_table
 from recae.serving import load_bundle
 

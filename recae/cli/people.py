@@ -17,7 +17,7 @@ from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.data.readers import read_interactions
 from recae.errors import ConfigError, DataError, shown
-from recae.experiment import RunConfig
+from recae.experiment.config import RunConfig
 from recae.serving import Bundle, Recommendations, Similar
 from recae.serving.lists import Format, format_of
 

@@ -13,7 +13,7 @@ from recae.data.protocols import PROTOCOLS
 from recae.data.readers import read_interactions
 from recae.data.report import ReadReport
 from recae.errors import ConfigError
-from recae.experiment import RunConfig, load_config
+from recae.experiment.config import RunConfig, load_config
 from recae.models.registry import MODELS, config_class
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -11,9 +11,10 @@ from recae.cli import progress
 from recae.cli.output import NewDirectory, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import RecaeError
-from recae.experiment import data_summary, make_split, save, train
+from recae.experiment.data import data_summary, make_split
 from recae.experiment.memory import Needs, needs, refuse_what_cannot_fit
 from recae.experiment.rehearsal import refuse_what_does_not_fit, rehearse
+from recae.experiment.run import save, train
 from recae.models.options import config_json
 from recae.models.registry import model_class
 

@@ -13,10 +13,12 @@ from recae.cli.output import NewDirectory, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.data.interactions import Interactions
 from recae.errors import ConfigError
-from recae.evaluation import Report, evaluate
-from recae.experiment import RunConfig, Trained, data_summary, run_summary, save, train
+from recae.evaluation.evaluator import evaluate
+from recae.evaluation.report import Report
+from recae.experiment.config import RunConfig
 from recae.experiment.config_file import config_text
-from recae.experiment.run import train_counts
+from recae.experiment.data import data_summary
+from recae.experiment.run import Trained, run_summary, save, train, train_counts
 from recae.experiment.study import Trial, optuna_package
 from recae.experiment.tune import prepare, tune
 from recae.models.options import config_json

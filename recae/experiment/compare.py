@@ -12,19 +12,13 @@ import numpy as np
 from recae.arguments import refuse_other, several
 from recae.data.split import Split
 from recae.errors import ConfigError, NotFittedError, RequirementError
-from recae.evaluation import (
-    DEFAULT_METRICS,
-    SEGMENTS,
-    Comparison,
-    HeldOutParts,
-    Report,
-    compare_reports,
-    evaluate,
-    held_out_parts,
-    parse_metric,
-)
 from recae.evaluation.aligned import aligned
-from recae.evaluation.names import parse_metrics
+from recae.evaluation.evaluator import evaluate
+from recae.evaluation.names import DEFAULT_METRICS, parse_metric, parse_metrics
+from recae.evaluation.parts import HeldOutParts, held_out_parts
+from recae.evaluation.report import Report
+from recae.evaluation.segments import SEGMENTS
+from recae.evaluation.significance import Comparison, compare_reports
 from recae.experiment.config import RunConfig
 from recae.experiment.details import (
     Details,

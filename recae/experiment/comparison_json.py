@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from recae.evaluation import parse_metric
+from recae.evaluation.names import parse_metric
 from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import main_metric
 

@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 
-from recae.evaluation import parse_metric
+from recae.evaluation.names import parse_metric
 from recae.experiment.compare import ComparisonTable
 from recae.experiment.report import headline
 from recae.experiment.run import run_summary

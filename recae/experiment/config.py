@@ -11,8 +11,7 @@ from recae.data.options import checked_options
 from recae.data.protocols import PROTOCOLS
 from recae.data.readers import ReadOptions
 from recae.errors import ConfigError
-from recae.evaluation import DEFAULT_METRICS
-from recae.evaluation.names import parse_metrics
+from recae.evaluation.names import DEFAULT_METRICS, parse_metrics
 from recae.models.registry import MODELS, config_class
 
 

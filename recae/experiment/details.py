@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from recae.data.split import HeldOut
-from recae.evaluation import Report, parse_metric
-from recae.evaluation.report import Summary, summarise
+from recae.evaluation.names import parse_metric
+from recae.evaluation.report import Report, Summary, summarise
 from recae.models.autoencoder import Autoencoder
 from recae.ranking.recommender import Recommender
 

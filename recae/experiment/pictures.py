@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import final
 
-from recae.evaluation import SEGMENTS
 from recae.evaluation.report import Summary
+from recae.evaluation.segments import SEGMENTS
 from recae.experiment.compare import ComparisonTable
 from recae.experiment.details import CURVES, CUTOFFS, main_metric
 from recae.experiment.figures import dots, lines

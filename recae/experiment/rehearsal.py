@@ -181,7 +181,7 @@ def main(before_bytes: int) -> None:
 def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict[str, object]:
     import torch
 
-    from recae.evaluation import evaluate
+    from recae.evaluation.evaluator import evaluate
 
     config = RunConfig(**about["config"])
     model: Any = make_model(config.model, config)

@@ -10,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recae import machine
 from recae.errors import ConfigError
-from recae.evaluation import Difference, parse_metric
+from recae.evaluation.names import parse_metric
 from recae.evaluation.report import Summary
+from recae.evaluation.significance import Difference
 from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import DETAIL_METRICS, LISTS, example_users, main_metric
 from recae.experiment.figures import require_plots

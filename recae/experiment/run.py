@@ -16,8 +16,12 @@ from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions, user_labels
 from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError, DataError
-from recae.evaluation import DEFAULT_METRICS, SEGMENTS, Report, evaluate
+from recae.evaluation.evaluator import evaluate
+from recae.evaluation.names import DEFAULT_METRICS
+from recae.evaluation.report import Report
+from recae.evaluation.segments import SEGMENTS
 from recae.experiment.config import RunConfig, refuse_ungraded
+from recae.experiment.data import data_summary, make_split
 from recae.models.registry import config_class, create
 from recae.ranking.recommender import Recommender
 from recae.serving import Bundle, RecommendationService, save_bundle
@@ -51,11 +55,6 @@ def make_model(name: str, config: RunConfig, *, seed: int | None = None) -> Reco
 
 def _fields(kind: Any) -> tuple[Any, ...]:
     return tuple(kind.__dataclass_fields__.values())
-
-
-def make_split(data: Interactions, config: RunConfig) -> Split:
-    """Split of `data` that `config` asks for."""
-    return split_data(data, config.protocol, **dict(config.split))
 
 
 def train(
@@ -268,14 +267,3 @@ def _versions() -> dict[str, str]:
     """Versions of this package and of the libraries that are installed."""
     found = {name: installed_version(name) for name in _LIBRARIES}
     return {"recae": VERSION} | {name: given for name, given in found.items() if given is not None}
-
-
-def data_summary(data: Interactions) -> dict[str, object]:
-    """Counts and fingerprint of `data`, with its read report, as JSON values."""
-    return {
-        "users": data.n_users,
-        "items": data.n_items,
-        "interactions": int(data.matrix.nnz),
-        "fingerprint": data.fingerprint(),
-        "report": None if data.report is None else data.report.to_json(),
-    }

@@ -16,11 +16,11 @@ from recae.data.interactions import Interactions
 from recae.data.protocols import PROTOCOLS
 from recae.data.protocols.column import Column
 from recae.errors import ConfigError, RequirementError
-from recae.evaluation import parse_metric
 from recae.evaluation.aligned import aligned
+from recae.evaluation.names import parse_metric
 from recae.experiment.compare import ComparisonTable, compare
 from recae.experiment.config import RunConfig
-from recae.experiment.run import make_split
+from recae.experiment.data import make_split
 
 
 @final

@@ -13,7 +13,7 @@ import numpy as np
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DivergedError, ResourceError
-from recae.evaluation import evaluate
+from recae.evaluation.evaluator import evaluate
 from recae.experiment.config import RunConfig
 from recae.experiment.run import make_model
 from recae.experiment.spaces import Choice, Range, Space

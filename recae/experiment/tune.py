@@ -15,11 +15,13 @@ from recae.data.protocols.drawing import id_order
 from recae.data.protocols.redraw import redraw
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, DivergedError
-from recae.evaluation import HeldOutParts, held_out_parts, parse_metric
 from recae.evaluation.aligned import aligned
 from recae.evaluation.evaluator import fingerprint
+from recae.evaluation.names import parse_metric
+from recae.evaluation.parts import HeldOutParts, held_out_parts
 from recae.experiment.config import RunConfig
-from recae.experiment.run import make_model, make_split
+from recae.experiment.data import make_split
+from recae.experiment.run import make_model
 from recae.experiment.spaces import Space, space_of
 from recae.experiment.study import ModelStudy, Task, Trial
 from recae.models.mult_vae import MultVAEConfig, planned_anneal_steps

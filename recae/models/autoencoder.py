@@ -15,8 +15,8 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError, DataError
-from recae.evaluation import evaluate, parse_metric
-from recae.evaluation.evaluator import fingerprint
+from recae.evaluation.evaluator import evaluate, fingerprint
+from recae.evaluation.names import parse_metric
 from recae.models.options import config_json
 from recae.models.tower import ExactTower
 from recae.networks.batch import SparseBatch
