@@ -1082,7 +1082,6 @@ def test_a_split_over_another_one_says_so(run, small: Path, tmp_path: Path) -> N
 def test_a_split_that_cannot_be_written_leaves_nothing_that_looks_whole(
     run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recae.cli import data
     from recae.errors import ResourceError
 
     old, new = tmp_path / "old", tmp_path / "new"
@@ -1091,7 +1090,7 @@ def test_a_split_that_cannot_be_written_leaves_nothing_that_looks_whole(
     def full(path: Path, _table: object) -> None:
         raise ResourceError(f"cannot write {path}: no space left on device")
 
-    monkeypatch.setattr(data, "write_parquet", full)
+    monkeypatch.setattr("recae.storage.write_parquet", full)
     for out in (old, new):
         code, _, err = run("data", "split", small, out)
         assert code == 5, err

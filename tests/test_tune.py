@@ -410,7 +410,7 @@ def test_the_test_part_is_judged_once_if_asked_and_else_not(
         "recae.models.autoencoder",
         "recae.experiment.study",
         "recae.experiment.run",
-        "recae.cli.tune",
+        "recae.evaluation.evaluator",
     ):
         monkeypatch.setattr(f"{module}.evaluate", spy)
     code, text, err = run(

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,11 +11,9 @@ from recae.cli import progress
 from recae.cli.output import NewFile, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import ConfigError
-from recae.experiment.compare import ComparisonTable, compare
-from recae.experiment.data import data_summary, make_split
-from recae.experiment.report import ready_for_html
-from recae.experiment.run import run_summary
-from recae.experiment.splits import SplitsTable, compare_splits
+
+if TYPE_CHECKING:
+    from recae.experiment.splits import SplitsTable
 
 
 @click.command("compare")
@@ -55,10 +53,17 @@ def command(
     if split_seeds > 1 and (html or markdown):
         flag = "--html" if html else "--markdown"
         raise ConfigError(f"{flag} shows one split; it goes without --split-seeds")
-    if html is not None:
-        ready_for_html(html)
     names = [name.strip() for name in models.split(",") if name.strip()]
     config = resolve(options, names)
+
+    from recae.experiment.compare import ComparisonTable, compare
+    from recae.experiment.data import data_summary, make_split
+    from recae.experiment.report import ready_for_html
+    from recae.experiment.run import run_summary
+    from recae.experiment.splits import compare_splits
+
+    if html is not None:
+        ready_for_html(html)
     data = read(source, config, options)
     summary = data_summary(data)
     table: ComparisonTable | SplitsTable

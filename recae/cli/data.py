@@ -4,21 +4,20 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pyarrow as pa
-from tqdm import tqdm
 
 from recae.cli.output import NewDirectory, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.data.fetch import GROUPLENS, MOVIELENS, fetch
-from recae.data.histories import Histories
-from recae.data.ids import IdMap
-from recae.data.protocols.fixtures import fixture_hashes
-from recae.data.split import HeldOut, Split
-from recae.experiment.data import data_summary, make_split
-from recae.storage import write_json, write_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from recae.data.histories import Histories
+    from recae.data.ids import IdMap
+    from recae.data.split import HeldOut, Split
 
 _HELD_OUT = ("validation", "test")
 _ABOUT = "split.json"
@@ -35,6 +34,8 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(source: str, as_json: bool, **options: Any) -> None:
     """Account for every row of FILE, and say what a model would see."""
+    from recae.experiment.data import data_summary
+
     data = read(source, resolve(options), options)
     assert data.report is not None
     summary = {**data.report.to_json(), **data_summary(data)}
@@ -62,6 +63,10 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
     Writes train.parquet, {validation,test}_{fold_in,target}.parquet and, at last, split.json. An
     earlier split in OUT is replaced.
     """
+    from recae.data.protocols.fixtures import fixture_hashes
+    from recae.experiment.data import make_split
+    from recae.storage import write_json
+
     config = resolve(options, models=())
     data = read(source, config, options)
     made = make_split(data, config)
@@ -103,7 +108,10 @@ def _lines(values: Mapping[str, object], indent: str = "") -> Iterator[str]:
             yield f"{indent}{key}: {'none' if value is None else value}"
 
 
-def _write_parts(made: Split, out: Path) -> None:
+def _write_parts(made: "Split", out: Path) -> None:
+    from recae.data.histories import Histories
+    from recae.storage import write_parquet
+
     write_parquet(out / "train.parquet", _pairs(made.train.histories(), made.train.users, made))
     for name in _HELD_OUT:
         part: HeldOut | None = getattr(made, name)
@@ -130,6 +138,8 @@ def fetch_command(name: str, out: Path, base_url: str, as_json: bool) -> None:
 
     A data set that is there is only verified.
     """
+    from tqdm import tqdm
+
     with tqdm(desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
 
         def progress(done: int, size: int | None) -> None:
@@ -159,8 +169,10 @@ def fetch_command(name: str, out: Path, base_url: str, as_json: bool) -> None:
     show(value, f"{found.directory}: {said}. Next:\n  {shlex.join(train)}", as_json=as_json)
 
 
-def _pairs(histories: Histories, users: IdMap, made: Split) -> pa.Table:
+def _pairs(histories: "Histories", users: "IdMap", made: "Split") -> "pa.Table":
     """Table of ``user_id, item_id``, a row per stored entry."""
+    import pyarrow as pa
+
     matrix = histories.matrix
     rows = matrix.tocoo().coords[0]
     return pa.table(

@@ -15,14 +15,6 @@ import click
 
 from recae.cli import progress
 from recae.cli.output import NewDirectory
-from recae.data.protocols import split as split_data
-from recae.data.readers import read_interactions
-from recae.data.sample import sample_directory
-from recae.experiment.compare import compare
-from recae.experiment.run import save
-from recae.models.registry import create
-from recae.serving import load_bundle
-from recae.serving.batch import Asked, write_recommendations
 
 # Fewer epochs than by default: enough for the order of the models, in half the time. EASE's l2 is
 # rounded from `recae tune data/sample/interactions.csv --models ease --trials 10
@@ -49,6 +41,15 @@ def command(out: Path | None) -> None:
 
 
 def _run(out: Path) -> None:
+    from recae.data.protocols import split as split_data
+    from recae.data.readers import read_interactions
+    from recae.data.sample import sample_directory
+    from recae.experiment.compare import compare
+    from recae.experiment.run import save
+    from recae.models.registry import create
+    from recae.serving import load_bundle
+    from recae.serving.batch import Asked, write_recommendations
+
     started = time.monotonic()
     sample = sample_directory()
     click.echo(f"1. Read {sample / 'interactions.csv'}")

@@ -6,10 +6,7 @@ from typing import Any
 import click
 
 from recae.cli.output import NewFile, show
-from recae.cli.people import people_of, stored_people, wanted_users
 from recae.cli.reading import column_options, refuse_unread
-from recae.serving import load_bundle
-from recae.serving.embed import write_codes, write_item_vectors
 
 
 @click.command("embed")
@@ -51,6 +48,10 @@ def command(
         )
     if interactions is None:
         refuse_unread(options)
+    from recae.cli.people import people_of, stored_people, wanted_users
+    from recae.serving import load_bundle
+    from recae.serving.embed import write_codes, write_item_vectors
+
     bundle = load_bundle(directory)
     if items:
         width = write_item_vectors(bundle, out)

@@ -7,11 +7,6 @@ from typing import Any, Literal
 import click
 
 from recae.cli.output import NewFile, show, write_text
-from recae.evaluation.report import write_per_user
-from recae.experiment.report import ready_for_html
-from recae.experiment.run import evaluate_stored
-from recae.experiment.stored import stored_table
-from recae.serving import load_bundle
 
 
 @click.command("evaluate")
@@ -43,6 +38,12 @@ def command(
 
     FILE must be the data the model was trained on; the stored split is made again.
     """
+    from recae.evaluation.report import write_per_user
+    from recae.experiment.report import ready_for_html
+    from recae.experiment.run import evaluate_stored
+    from recae.experiment.stored import stored_table
+    from recae.serving import load_bundle
+
     if html is not None:
         ready_for_html(html)
     names = (

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from recae.cli.output import show
-from recae.serving import RecommendationService
 
 
 @click.command("explain")
@@ -25,6 +24,8 @@ def command(
     """
     if (user is None) != bool(history):
         raise click.UsageError("give either --user or --history")
+    from recae.serving import RecommendationService
+
     answer = RecommendationService.open(directory).explain(
         item, user=user, history=list(history) if history else None
     )

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from recae.cli.output import show
-from recae.serving import list_versions, load_bundle, verify
 
 
 @click.command("inspect")
@@ -16,6 +15,8 @@ from recae.serving import list_versions, load_bundle, verify
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(directory: Path, check: bool, as_json: bool) -> None:
     """Say what is in the model directory DIR; what is loaded is always checked."""
+    from recae.serving import list_versions, load_bundle, verify
+
     bundle = load_bundle(directory)
     stored = list_versions(directory)
     if check:

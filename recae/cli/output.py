@@ -9,7 +9,9 @@ from typing import Any, final
 import click
 
 from recae.errors import ConfigError
-from recae.storage import named_file, write_atomic
+
+LISTS = click.Choice(["csv", "parquet", "jsonl"])
+"""The formats of lists: `recae.serving.lists.FORMATS`, whose module loads pyarrow."""
 
 
 @final
@@ -36,6 +38,8 @@ class NewFile(click.Path):
         path = Path(str(super().convert(value, param, ctx)))
         if str(path) == "-":
             return path
+        from recae.storage import named_file
+
         try:
             return named_file(path)
         except ConfigError as error:
@@ -71,4 +75,6 @@ def write_text(path: Path | None, text: str) -> None:
     if path is None or str(path) == "-":
         sys.stdout.write(text)
     else:
+        from recae.storage import write_atomic
+
         write_atomic(path, text.encode())

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from recae.cli.output import NewFile
-from recae.data.interactions import Interactions
-from recae.data.protocols import PROTOCOLS
-from recae.data.readers import read_interactions
-from recae.data.report import ReadReport
 from recae.errors import ConfigError
-from recae.experiment.config import RunConfig, load_config
-from recae.models.registry import MODELS, config_class
+
+if TYPE_CHECKING:
+    from recae.data.interactions import Interactions
+    from recae.data.report import ReadReport
+    from recae.experiment.config import RunConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -92,7 +91,7 @@ def refuse_unread(options: Mapping[str, Any]) -> None:
             raise click.UsageError(f"{flag} says how a file is read; it goes with --interactions")
 
 
-def resolve(options: Mapping[str, Any], models: Sequence[str] | None = None) -> RunConfig:
+def resolve(options: Mapping[str, Any], models: Sequence[str] | None = None) -> "RunConfig":
     """The run that the options of a command ask for.
 
     Parameters
@@ -100,17 +99,24 @@ def resolve(options: Mapping[str, Any], models: Sequence[str] | None = None) -> 
     options
         Values by the names of the options.
     models
-        Models of the run, where not one alone is trained.
+        Names of the models of the run, where not one alone is trained.
 
     Raises
     ------
     ConfigError
         If a name or value is not accepted, or ``--set`` is about a model that has no part in it.
     """
+    from recae.experiment.config import load_config
+    from recae.models.registry import MODELS, config_class, refuse_unknown
+
+    for name in models or ():
+        refuse_unknown(name)
     flags: dict[str, Any] = {f"read.{name}": options.get(name) for name in _READ_NAMES}
     for name in ("model", "protocol", "seed", "metrics"):
         flags[name] = options.get(name)
     config = load_config(options.get("config"), options.get("settings") or (), flags)
+    from recae.data.protocols import PROTOCOLS
+
     of_protocol = {"held_out_users": ("held_out_users",), "split_seed": ("rng", "seed")}
     for name, known_as in of_protocol.items():
         if options.get(name) is not None:
@@ -151,8 +157,10 @@ def _option(
     return found[chosen]
 
 
-def read(source: str, config: RunConfig, options: Mapping[str, Any]) -> Interactions:
+def read(source: str, config: "RunConfig", options: Mapping[str, Any]) -> "Interactions":
     """Read `source`, and say on stderr what happened to its rows."""
+    from recae.data.readers import read_interactions
+
     data = read_interactions(
         source, items=options.get("items"), rejects=options.get("rejects"), **dict(config.read)
     )
@@ -162,7 +170,7 @@ def read(source: str, config: RunConfig, options: Mapping[str, Any]) -> Interact
     return data
 
 
-def tell(report: ReadReport) -> None:
+def tell(report: "ReadReport") -> None:
     """Say on stderr what happened to the rows of an input."""
     for notice in report.notices:
         click.echo(f"note: {notice}", err=True)

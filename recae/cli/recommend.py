@@ -4,36 +4,18 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from recae.cli.grouped_people import GroupedPeople
-from recae.cli.output import NewDirectory, NewFile, show
-from recae.cli.people import (
-    People,
-    items_of,
-    lines_of,
-    list_format,
-    people_of,
-    show_list,
-    stored_people,
-    wanted_users,
-)
+from recae.cli.output import LISTS, NewDirectory, NewFile, show
 from recae.cli.reading import reading_options, refuse_unread
 from recae.errors import ConfigError
-from recae.serving import Bundle, RecommendationService, load_bundle
-from recae.serving.batch import (
-    Asked,
-    Done,
-    people_sha256,
-    question,
-    stream_recommendations,
-    write_recommendations,
-)
-from recae.serving.lists import FORMATS, Format
-from recae.serving.snapshot import NO_CANDIDATE
-from recae.storage import write_json
+
+if TYPE_CHECKING:
+    from recae.serving import Bundle
+    from recae.serving.batch import Asked, Done
+    from recae.serving.lists import Format
 
 
 @click.command("recommend")
@@ -49,9 +31,7 @@ from recae.storage import write_json
 @click.option("--candidates", type=click.Path(path_type=Path), help="List only items of this file.")
 @click.option("--exclude", type=click.Path(path_type=Path), help="List no items of this file.")
 @click.option("--exclude-seen/--include-seen", default=True, show_default=True)
-@click.option(
-    "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
-)
+@click.option("--format", "file_format", type=LISTS, help="csv when not told by -o.")
 @click.option("-o", "--out", help="The file, with --shard the directory; - is stdout.")
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the people, from 1.")
 @click.option("--resume", is_flag=True, help="Keep finished parts, and go on after them.")
@@ -70,7 +50,7 @@ def command(
     candidates: Path | None,
     exclude: Path | None,
     exclude_seen: bool,
-    file_format: Format | None,
+    file_format: "Format | None",
     out: str | None,
     shard: str | None,
     resume: bool,
@@ -106,6 +86,24 @@ def command(
     target = None if out is None or out == "-" else _place(out, shard)
     if target is None and resume:
         raise click.UsageError("--resume keeps its parts beside a file; name one with -o")
+    from recae.cli.grouped_people import GroupedPeople
+    from recae.cli.people import (
+        People,
+        lines_of,
+        list_format,
+        people_of,
+        show_list,
+        stored_people,
+        wanted_users,
+    )
+    from recae.serving import RecommendationService, load_bundle
+    from recae.serving.batch import (
+        people_sha256,
+        question,
+        stream_recommendations,
+        write_recommendations,
+    )
+
     if history or (as_json and len(one) == 1 and not (target or file_format or shard)):
         asked_for: dict[str, Any] = {"history": history} if history else {"user": one[0]}
         answer = RecommendationService.open(directory).recommend(
@@ -166,8 +164,12 @@ def _refuse_other_than_one(given: Sequence[str]) -> None:
 
 
 def _asked(
-    bundle: Bundle, k: int, candidates: Path | None, exclude: Path | None, *, exclude_seen: bool
-) -> Asked:
+    bundle: "Bundle", k: int, candidates: Path | None, exclude: Path | None, *, exclude_seen: bool
+) -> "Asked":
+    from recae.cli.people import items_of
+    from recae.serving.batch import Asked
+    from recae.serving.snapshot import NO_CANDIDATE
+
     only = items_of(bundle, candidates)
     if only is not None and not len(only):
         click.echo(f"warning: {candidates}: {NO_CANDIDATE}, for everybody", err=True)
@@ -211,11 +213,13 @@ def _counts_path(part: Path) -> Path:
     return part.with_name(f".{part.name}.json")
 
 
-def _finish_shard(path: Path, shard: str, done: Done, of_all: dict[str, object]) -> None:
+def _finish_shard(path: Path, shard: str, done: "Done", of_all: dict[str, object]) -> None:
     """Count the part; the last of all parts to end adds ``manifest.json`` and ``_SUCCESS``.
 
     Parts of another question than `of_all` beside this one end in no ``_SUCCESS`` but in an error.
     """
+    from recae.storage import write_json
+
     _, parts = _shard_numbers(shard)
     write_json(_counts_path(path), {"users": done.users, "rows": done.rows, **of_all})
     counts = {}

@@ -6,8 +6,6 @@ from typing import Literal
 
 import click
 
-from recae.serving import RecommendationService
-
 
 @click.command("serve")
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
@@ -75,6 +73,7 @@ def command(
     """Answer GET /recommend?user=ID from the model directory DIR until stopped."""
     import torch
 
+    from recae.serving import RecommendationService
     from recae_api import Settings, create_app
     from recae_api.server import serve
 

@@ -2,14 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from recae.cli.output import NewFile, show
-from recae.cli.people import lines_of, list_format, show_list
-from recae.serving import RecommendationService, load_bundle
-from recae.serving.lists import FORMATS, Format
-from recae.serving.similar import stream_similar, write_similar
+from recae.cli.output import LISTS, NewFile, show
+
+if TYPE_CHECKING:
+    from recae.serving.lists import Format
 
 
 @click.command("similar")
@@ -19,9 +19,7 @@ from recae.serving.similar import stream_similar, write_similar
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--candidates", type=click.Path(path_type=Path), help="List only items of this file.")
 @click.option("--exclude", type=click.Path(path_type=Path), help="List no items of this file.")
-@click.option(
-    "--format", "file_format", type=click.Choice(FORMATS), help="csv when not told by -o."
-)
+@click.option("--format", "file_format", type=LISTS, help="csv when not told by -o.")
 @click.option("-o", "--out", type=NewFile(stdout=True), help="The file; - is stdout.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the list, with -o the counts, as JSON."
@@ -33,7 +31,7 @@ def command(
     k: int,
     candidates: Path | None,
     exclude: Path | None,
-    file_format: Format | None,
+    file_format: "Format | None",
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -51,6 +49,10 @@ def command(
         return
     if candidates is not None or exclude is not None:
         raise click.UsageError("--candidates and --exclude belong to one ITEM")
+    from recae.cli.people import list_format
+    from recae.serving import load_bundle
+    from recae.serving.similar import stream_similar, write_similar
+
     target = None if str(out) == "-" else out
     chosen = list_format(target, file_format, as_json=as_json)
     bundle = load_bundle(directory)
@@ -71,6 +73,9 @@ def _one(
     exclude: Path | None,
     as_json: bool,
 ) -> None:
+    from recae.cli.people import lines_of, show_list
+    from recae.serving import RecommendationService
+
     answer = RecommendationService.open(directory).similar(
         item,
         k=k,

@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,12 +11,9 @@ from recae.cli import progress
 from recae.cli.output import NewDirectory, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import RecaeError
-from recae.experiment.data import data_summary, make_split
-from recae.experiment.memory import Needs, needs, refuse_what_cannot_fit
-from recae.experiment.rehearsal import refuse_what_does_not_fit, rehearse
-from recae.experiment.run import save, train
-from recae.models.options import config_json
-from recae.models.registry import model_class
+
+if TYPE_CHECKING:
+    from recae.experiment.memory import Needs
 
 
 @click.command("train")
@@ -52,11 +49,18 @@ def command(
     With the default protocol, strong, users are held out to decide when to stop and to be judged
     by `recae evaluate`. --protocol all trains on everybody.
     """
+    config = resolve(options)
+
     import torch
 
+    from recae.experiment.data import data_summary, make_split
+    from recae.experiment.memory import needs, refuse_what_cannot_fit
+    from recae.experiment.rehearsal import refuse_what_does_not_fit, rehearse
+    from recae.experiment.run import save, train
+    from recae.models.options import config_json
+    from recae.models.registry import model_class
     from recae.serving.bundle import ready_to_save
 
-    config = resolve(options)
     if threads is not None:
         torch.set_num_threads(threads)
     if out is not None:
@@ -123,7 +127,7 @@ def command(
     show(result, f"wrote {out}, version {version}{report}", as_json=as_json)
 
 
-def _shape(expected: Needs) -> str:
+def _shape(expected: "Needs") -> str:
     shape, n = expected.shape, expected.parameters
     return (
         f"{expected.model} on {shape.n_users:,} users x {shape.n_items:,} items,"

@@ -5,24 +5,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recae.cli.output import NewDirectory, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
-from recae.data.interactions import Interactions
 from recae.errors import ConfigError
-from recae.evaluation.evaluator import evaluate
-from recae.evaluation.report import Report
-from recae.experiment.config import RunConfig
-from recae.experiment.config_file import config_text
-from recae.experiment.data import data_summary
-from recae.experiment.run import Trained, run_summary, save, train, train_counts
-from recae.experiment.study import Trial, optuna_package
-from recae.experiment.tune import prepare, tune
-from recae.models.options import config_json
-from recae.storage import directory_lock
+
+if TYPE_CHECKING:
+    from recae.data.interactions import Interactions
+    from recae.evaluation.report import Report
+    from recae.experiment.config import RunConfig
+    from recae.experiment.run import Trained
+    from recae.experiment.study import Trial
 
 
 @click.command("tune")
@@ -75,9 +71,16 @@ def command(
     its run is DIR/best.toml, for `recae train --config`. No model is judged on the test part
     without --test; only counts of it are shown beside those of the validation part.
     """
-    optuna_package().logging.set_verbosity(optuna_package().logging.WARNING)
     names = [name.strip() for name in models.split(",") if name.strip()]
     config = resolve(options, names)
+
+    from recae.experiment.config_file import config_text
+    from recae.experiment.data import data_summary
+    from recae.experiment.run import run_summary, train
+    from recae.experiment.study import optuna_package
+    from recae.experiment.tune import prepare, tune
+
+    optuna_package().logging.set_verbosity(optuna_package().logging.WARNING)
     data = read(source, config, options)
     material = prepare(data, config, validation_users=validation_users)
     if judge and not material.has_test:
@@ -122,17 +125,22 @@ def _held(out: Path | None) -> Iterator[None]:
     if out is None:
         yield
         return
+    from recae.storage import directory_lock
+
     with directory_lock(out):
         yield
 
 
-def _line(trial: Trial, trials: int) -> str:
+def _line(trial: "Trial", trials: int) -> str:
     score = trial.outcome if trial.score is None else f"{trial.score:.4f}"
     setting = " ".join(f"{name}={json.dumps(value)}" for name, value in trial.options.items())
     return f"{trial.model} {trial.number}/{trials} {score} ({trial.seconds:.1f} s) {setting}"
 
 
-def _on_test(trained: Trained, config: RunConfig) -> Report:
+def _on_test(trained: "Trained", config: "RunConfig") -> "Report":
+    from recae.evaluation.evaluator import evaluate
+    from recae.experiment.run import train_counts
+
     assert trained.split.test is not None  # checked before the first trial
     return evaluate(
         trained.model,
@@ -144,8 +152,15 @@ def _on_test(trained: Trained, config: RunConfig) -> Report:
 
 
 def _saved(
-    trained: Trained, config: RunConfig, data: Interactions, directory: Path, result: dict[str, Any]
+    trained: "Trained",
+    config: "RunConfig",
+    data: "Interactions",
+    directory: Path,
+    result: dict[str, Any],
 ) -> str:
+    from recae.experiment.run import save
+    from recae.models.options import config_json
+
     metrics: dict[str, Any] = {}
     if trained.validation is not None:
         metrics["validation"] = trained.validation.to_json()

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, final
 
 from recae.data.options import checked_options
-from recae.data.protocols import PROTOCOLS
-from recae.data.readers import ReadOptions
 from recae.errors import ConfigError
 from recae.evaluation.names import DEFAULT_METRICS, parse_metrics
 from recae.models.registry import MODELS, config_class
@@ -104,12 +102,16 @@ def _checked(values: dict[str, Any]) -> RunConfig:
         if not isinstance(values[name], dict):
             raise ConfigError(f"{name} is {values[name]!r}; a table is expected")
     default = RunConfig()
-    protocol = values.get("protocol", default.protocol)
-    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     model = values.get("model", default.model)
     if not isinstance(model, str) or model not in MODELS:
         raise ConfigError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    # pyarrow and pandas come with these: not before the names above are known to be right
+    from recae.data.protocols import PROTOCOLS
+    from recae.data.readers import ReadOptions
+
+    protocol = values.get("protocol", default.protocol)
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     seed = values.get("seed", default.seed)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed is {seed!r}; 0 or above is accepted")

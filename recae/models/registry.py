@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recae.errors import ConfigError
 from recae.models.options import configured
-from recae.ranking.recommender import Recommender
+
+if TYPE_CHECKING:
+    from recae.ranking.recommender import Recommender
 
 MODELS = {
     "popular": "recae.models.popular:Popularity",
@@ -21,7 +23,19 @@ MODELS = {
 }
 
 
-def model_class(name: str) -> type[Recommender]:
+def refuse_unknown(name: str) -> None:
+    """Refuse a name that no model has, without importing a model.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+
+
+def model_class(name: str) -> "type[Recommender]":
     """Class of the model called `name`.
 
     Raises
@@ -29,8 +43,7 @@ def model_class(name: str) -> type[Recommender]:
     ConfigError
         If there is none.
     """
-    if name not in MODELS:
-        raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+    refuse_unknown(name)
     module, _, attribute = MODELS[name].partition(":")
     found: type[Recommender] = getattr(import_module(module), attribute)
     return found
@@ -42,7 +55,7 @@ def config_class(name: str) -> type[Any]:
     return found
 
 
-def create(name: str, options: Mapping[str, object] | None = None) -> Recommender:
+def create(name: str, options: Mapping[str, object] | None = None) -> "Recommender":
     """Unfitted model called `name`, with `options` of its config.
 
     Raises
