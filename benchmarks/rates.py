@@ -101,7 +101,7 @@ def machine() -> dict[str, object]:
         "amx": "amx_bf16" in (cpu.instruction_sets or ()),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": cpu.cores,
-        "threads": cpu.threads,
+        "threads": torch.get_num_threads(),
         "memory_gb": memory().total_bytes / 1e9,
         "python": platform.python_version(),
         "torch": torch.__version__,

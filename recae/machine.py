@@ -11,23 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-import torch
-
 from recae.errors import ResourceError
 
 # Instruction sets that decide how fast training is, by their names on Linux.
-_SETS = {
-    "avx2": "avx2",
-    "avx512f": "avx512f",
-    "avx512_bf16": "avx512_bf16",
-    "avx512_vnni": "avx512_vnni",
-    "avx_vnni": "avx_vnni",
-    "amx_bf16": "amx_bf16",
-    "amx_int8": "amx_int8",
-    "asimd": "neon",
-    "bf16": "bf16",
-    "sve": "sve",
-}
+_SETS = (
+    *("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8"),
+    *("asimd", "bf16", "sve"),
+)
 _ROOT = Path("/")
 
 
@@ -46,15 +36,12 @@ class Processor:
         Of the machine.
     cores
         That this process may use: affinity and the quota of its control group.
-    threads
-        That torch uses.
     """
 
     name: str
     instruction_sets: tuple[str, ...] | None
     logical_cores: int
     cores: int
-    threads: int
 
 
 @final
@@ -88,17 +75,11 @@ class CudaDevice:
         As it calls itself.
     total_bytes, available_bytes
         Its memory.
-    compute_capability
-        Such as ``"9.0"``.
-    bfloat16
-        Whether it multiplies bfloat16 in hardware.
     """
 
     name: str
     total_bytes: int
     available_bytes: int
-    compute_capability: str
-    bfloat16: bool
 
 
 def processor(root: Path = _ROOT) -> Processor:
@@ -110,27 +91,30 @@ def processor(root: Path = _ROOT) -> Processor:
     flags = fields.get("flags") or fields.get("Features")
     return Processor(
         name=fields.get("model name") or platform.processor() or platform.machine(),
-        instruction_sets=None if flags is None else _known_sets(flags),
+        instruction_sets=None if flags is None else tuple(s for s in _SETS if s in flags.split()),
         logical_cores=logical,
         cores=usable if quota is None else max(1, min(usable, round(quota))),
-        threads=torch.get_num_threads(),
     )
 
 
-@functools.cache
 def multiplies_int8() -> bool:
     """Whether the processor has instructions for products of 8-bit integers (x86 only)."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's
-        return False
-    return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(processor().instruction_sets or ()))
+    return _multiplies("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 (x86 only)."""
+    return _multiplies("avx512_bf16", "amx_bf16")
 
 
 @functools.cache
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for products of bfloat16 (x86 only)."""
+def _multiplies(*any_of: str) -> bool:
+    """Whether the processor has one of these sets, and torch the library that uses it."""
+    import torch
+
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's
         return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(processor().instruction_sets or ()))
+    return not set(any_of).isdisjoint(processor().instruction_sets or ())
 
 
 def memory(root: Path = _ROOT) -> Memory:
@@ -192,78 +176,14 @@ def free_disk_bytes(path: Path) -> int:
 
 def cuda_devices() -> tuple[CudaDevice, ...]:
     """All CUDA devices that torch can use; none where it has no CUDA or finds no driver."""
-    if not torch.cuda.is_available():
-        return ()
-    return tuple(_cuda_device(index) for index in range(torch.cuda.device_count()))
+    import torch
 
-
-def nvidia_driver(root: Path = _ROOT) -> bool:
-    """Whether the system has an NVIDIA driver, used by torch or not."""
-    return (root / "proc/driver/nvidia/version").exists()
-
-
-def advice(
-    cpu: Processor,
-    ram: Memory,
-    devices: tuple[CudaDevice, ...],
-    *,
-    driver: bool,
-    cuda_build: str | None = torch.version.cuda,
-) -> tuple[str, ...]:
-    """What could be better, a sentence each; empty where nothing is amiss.
-
-    Parameters
-    ----------
-    driver
-        See `nvidia_driver`.
-    cuda_build
-        CUDA version that torch was built for, or None.
-    """
-    said = []
-    if cuda_build is not None and not devices:
-        said.append(
-            f"torch is a CUDA {cuda_build} build and finds no device: check the driver with"
-            " nvidia-smi, or install the CPU build, which is much smaller"
-        )
-    if cuda_build is None and driver:
-        said.append("there is an NVIDIA driver and torch has no CUDA: install the CUDA build")
-    said += [
-        f"{device.name} has no bfloat16 in hardware: train with --precision float32"
-        for device in devices
-        if not device.bfloat16
-    ]
-    sets = cpu.instruction_sets
-    if sets is not None and not {"avx2", "neon"} & set(sets) and not devices:
-        said.append("the processor has no AVX2: training will be slow")
-    if sets is not None and "bf16" in sets and not devices:  # of ARM, where auto is float32
-        said.append("the processor multiplies bfloat16: try train --precision bfloat16")
-    if cpu.threads < cpu.cores:
-        said.append(
-            f"torch uses {cpu.threads} of {cpu.cores} cores: raise OMP_NUM_THREADS, or give"
-            " train --threads"
-        )
-    if cpu.threads > cpu.cores:
-        said.append(
-            f"torch uses {cpu.threads} threads on {cpu.cores} usable cores: lower OMP_NUM_THREADS,"
-            " or give train --threads"
-        )
-    if ram.available_bytes is not None and ram.available_bytes < 2 << 30:
-        said.append(
-            f"only {ram.available_bytes / 1e9:.1f} GB of memory are free: see train --dry-run"
-        )
-    return tuple(said)
-
-
-def _cuda_device(index: int) -> CudaDevice:
-    about = torch.cuda.get_device_properties(index)
-    free, total = torch.cuda.mem_get_info(index)
-    return CudaDevice(
-        name=about.name,
-        total_bytes=total,
-        available_bytes=free,
-        compute_capability=f"{about.major}.{about.minor}",
-        bfloat16=about.major >= 8,
-    )
+    found = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        found.append(CudaDevice(name=name, total_bytes=total, available_bytes=free))
+    return tuple(found)
 
 
 def _text(path: Path) -> str:
@@ -281,11 +201,6 @@ def _colon_fields(text: str) -> dict[str, str]:
         if colon:
             fields.setdefault(name.strip(), value.strip())
     return fields
-
-
-def _known_sets(flags: str) -> tuple[str, ...]:
-    has = set(flags.split())
-    return tuple(name for flag, name in _SETS.items() if flag in has)
 
 
 def _kilobytes(text: str | None) -> int | None:

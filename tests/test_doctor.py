@@ -3,13 +3,14 @@
 import json
 import mmap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
 
 from recae import machine
-from recae.cli.doctor import _requirements
+from recae.cli.doctor import advice
 from recae.cli.main import cli
 from recae.machine import CudaDevice, Memory, Processor
 
@@ -45,7 +46,8 @@ def test_each_way_to_multiply_8_bits_is_seen(
     found = machine.processor(root)
     monkeypatch.setattr(machine, "processor", lambda: found)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert machine.multiplies_int8.__wrapped__()
+    monkeypatch.setattr(machine, "_multiplies", machine._multiplies.__wrapped__)
+    assert machine.multiplies_int8()
 
 
 def test_a_system_that_says_nothing(tmp_path: Path) -> None:
@@ -123,68 +125,39 @@ def test_free_disk_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
     assert machine.free_disk_bytes(tmp_path / "a" / "b") > 0
 
 
-def processor(sets: tuple[str, ...] | None, *, cores: int = 4, threads: int = 4) -> Processor:
-    return Processor(name="x", instruction_sets=sets, logical_cores=8, cores=cores, threads=threads)
+def processor(*sets: str) -> Processor:
+    return Processor(name="x", instruction_sets=sets, logical_cores=8, cores=4)
 
 
 PLENTY = Memory(total_bytes=64 * GIB, available_bytes=32 * GIB, resident_bytes=GIB)
-OLD_GPU = CudaDevice(
-    name="T4", total_bytes=GIB, available_bytes=GIB, compute_capability="7.5", bfloat16=False
-)
-GPU = CudaDevice(
-    name="H", total_bytes=GIB, available_bytes=GIB, compute_capability="9.0", bfloat16=True
-)
+LITTLE = Memory(total_bytes=GIB, available_bytes=GIB, resident_bytes=0)
+UNKNOWN = Memory(total_bytes=GIB, available_bytes=None, resident_bytes=0)
+GPU = CudaDevice(name="H", total_bytes=GIB, available_bytes=GIB)
+NO_FLAGS = Processor(name="x", instruction_sets=None, logical_cores=8, cores=4)
 
 
 @pytest.mark.parametrize(
-    ("cpu", "ram", "devices", "driver", "cuda_build", "expected"),
+    ("given", "expected"),
     [
-        (processor(("avx2",)), PLENTY, (), False, None, None),
-        (processor(None), PLENTY, (GPU,), True, "12.6", None),
-        (processor(("avx2",)), PLENTY, (), False, "12.6", "CUDA 12.6 build and finds no device"),
-        (processor(("avx2",)), PLENTY, (), True, None, "install the CUDA build"),
-        (processor(("avx2",)), PLENTY, (OLD_GPU,), True, "12.6", "T4 has no bfloat16"),
-        (processor(()), PLENTY, (), False, None, "no AVX2"),
-        (processor(("avx2", "amx_bf16")), PLENTY, (), False, None, None),
-        (processor(("neon", "bf16")), PLENTY, (), False, None, "--precision bfloat16"),
-        (processor(("avx2",), threads=1), PLENTY, (), False, None, "uses 1 of 4 cores"),
-        (processor(("avx2",), threads=8), PLENTY, (), False, None, "8 threads on 4 usable"),
-        (
-            processor(("avx2",)),
-            Memory(total_bytes=GIB, available_bytes=GIB, resident_bytes=0),
-            *((), False, None, "only 1.1 GB of memory are free"),
-        ),
+        ({}, None),
+        ({"cpu": NO_FLAGS}, None),
+        ({"cpu": processor(), "devices": (GPU,), "driver": True, "cuda_build": "12.6"}, None),
+        ({"cuda_build": "12.6"}, "CUDA 12.6 build and finds no device"),
+        ({"driver": True}, "install the CUDA build"),
+        ({"cpu": processor()}, "no AVX2"),
+        ({"cpu": processor("avx2", "amx_bf16")}, None),
+        ({"cpu": processor("asimd", "bf16")}, "--precision bfloat16"),
+        ({"threads": 1}, "uses 1 of 4 cores"),
+        ({"threads": 8}, "8 threads on 4 usable"),
+        ({"ram": LITTLE}, "only 1.1 GB of memory are free"),
+        ({"ram": UNKNOWN}, None),
     ],
 )
-def test_advice(
-    cpu: Processor,
-    ram: Memory,
-    devices: tuple[CudaDevice, ...],
-    driver: bool,
-    cuda_build: str | None,
-    expected: str | None,
-) -> None:
-    said = machine.advice(cpu, ram, devices, driver=driver, cuda_build=cuda_build)
-    if expected is None:
-        assert said == ()
-    else:
-        assert len(said) == 1
-        assert expected in said[0]
-
-
-def test_requirements_by_extra() -> None:
-    libraries, extras = _requirements(
-        [
-            "numpy>=1",
-            "no-such-library>=2",
-            "torch>=2; extra == 'fast'",
-            'no-such-plot; extra == "plots"',
-            "recae[plots]; extra == 'dev'",
-        ]
-    )
-    assert libraries["numpy"] is not None
-    assert libraries["no-such-library"] is None
-    assert extras == {"fast": [], "plots": ["no-such-plot"], "dev": []}
+def test_advice(given: dict[str, Any], expected: str | None) -> None:
+    usual = {"cpu": processor("avx2"), "ram": PLENTY, "devices": (), "threads": 4}
+    said = advice(**{**usual, "driver": False, "cuda_build": None, **given})
+    assert [expected in sentence for sentence in said if expected] == [True] * bool(expected)
+    assert len(said) == bool(expected)
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +172,8 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [d["name"] for d in value["cuda"]["devices"]] == [
         torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
     ]
+    assert value["threads"] == torch.get_num_threads()
+    assert set(value["extras"]) == {"plots", "tune"}
     text = CliRunner().invoke(cli, ["doctor"], catch_exceptions=False).stdout
     for word in ("processor", "memory", "disk", "cuda", "libraries", "OMP_NUM_THREADS=1"):
         assert word in text
