@@ -78,15 +78,6 @@ def test_every_error_is_in_the_drawn_tree_with_its_exit_code() -> None:
 
 
 @pytest.mark.checkout
-def test_no_file_is_longer_than_400_lines() -> None:
-    files = [*ROOT.glob("recae/**/*.py"), *ROOT.glob("api/**/*.py")]
-    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
-    long = {name: n for name, n in lengths.items() if n > 400}
-    assert files
-    assert not long
-
-
-@pytest.mark.checkout
 def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The README's Python, on a small file under the name it uses, with fewer epochs."""
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
