@@ -19,10 +19,10 @@ from recae.cli.main import run
 from recae.data.split import Split
 from recae.errors import ConfigError
 from recae.evaluation.names import parse_metric
-from recae.experiment.compare import ComparisonTable
 from recae.experiment.config import RunConfig
 from recae.experiment.details import CUTOFFS, DETAIL_METRICS, LISTS, example_users
 from recae.experiment.report import headline, html
+from recae.experiment.table import ComparisonTable
 
 pytest.importorskip("matplotlib")
 

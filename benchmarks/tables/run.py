@@ -26,11 +26,12 @@ from table import ROOT, Table, load_table
 import recae
 from recae.data.readers import read_interactions
 from recae.evaluation.names import parse_metric
-from recae.experiment.compare import Entry, compare
+from recae.experiment.compare import compare
 from recae.experiment.config import RunConfig, load_config
 from recae.experiment.data import data_summary, make_split
 from recae.experiment.run import make_model, run_summary
 from recae.experiment.study import Trial, optuna_package
+from recae.experiment.table import Entry
 from recae.experiment.tune import Material, Tuned, prepare, tune
 from recae.models.options import config_json
 from recae.storage import write_atomic, write_parquet

@@ -56,11 +56,12 @@ def command(
     names = [name.strip() for name in models.split(",") if name.strip()]
     config = resolve(options, names)
 
-    from recae.experiment.compare import ComparisonTable, compare
+    from recae.experiment.compare import compare
     from recae.experiment.data import data_summary, make_split
     from recae.experiment.report import ready_for_html
     from recae.experiment.run import run_summary
     from recae.experiment.splits import compare_splits
+    from recae.experiment.table import ComparisonTable
 
     if html is not None:
         ready_for_html(html)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from recae.evaluation.names import parse_metric
-from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import main_metric
+from recae.experiment.table import ComparisonTable, Entry
 
 
 def comparison_json(table: ComparisonTable) -> dict[str, object]:

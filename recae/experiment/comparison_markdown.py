@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from recae.evaluation.names import parse_metric
-from recae.experiment.compare import ComparisonTable
 from recae.experiment.report import headline
 from recae.experiment.run import run_summary
+from recae.experiment.table import ComparisonTable
 
 
 def comparison_markdown(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:

@@ -5,9 +5,9 @@ from typing import final
 
 from recae.evaluation.report import Summary
 from recae.evaluation.segments import SEGMENTS
-from recae.experiment.compare import ComparisonTable
 from recae.experiment.details import CURVES, CUTOFFS, main_metric
 from recae.experiment.figures import dots, lines
+from recae.experiment.table import ComparisonTable
 
 _SEGMENT_TITLES = {
     "history": "By length of the history shown",

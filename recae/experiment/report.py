@@ -13,11 +13,11 @@ from recae.errors import ConfigError
 from recae.evaluation.names import parse_metric
 from recae.evaluation.report import Summary
 from recae.evaluation.significance import Difference
-from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.details import DETAIL_METRICS, LISTS, example_users, main_metric
 from recae.experiment.figures import require_plots
 from recae.experiment.pictures import curves, segment_figures, training_figures
 from recae.experiment.run import run_summary
+from recae.experiment.table import ComparisonTable, Entry
 from recae.storage import named_file, write_atomic
 
 _SHOWN = 12  # items of a history

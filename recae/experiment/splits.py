@@ -18,9 +18,10 @@ from recae.data.protocols.column import Column
 from recae.errors import ConfigError, RequirementError
 from recae.evaluation.aligned import aligned
 from recae.evaluation.names import parse_metric
-from recae.experiment.compare import ComparisonTable, compare
+from recae.experiment.compare import compare
 from recae.experiment.config import RunConfig
 from recae.experiment.data import make_split
+from recae.experiment.table import ComparisonTable
 
 
 @final

@@ -11,10 +11,10 @@ from recae.errors import ConfigError
 from recae.evaluation.names import DEFAULT_METRICS
 from recae.evaluation.report import Report
 from recae.evaluation.segments import SEGMENTS
-from recae.experiment.compare import ComparisonTable, Entry
 from recae.experiment.data import data_summary
 from recae.experiment.details import detailed, with_detail
 from recae.experiment.run import evaluate_stored
+from recae.experiment.table import ComparisonTable, Entry
 from recae.models.options import config_json, stored_config
 from recae.serving import Bundle
 from recae.training.checkpoint import CheckpointStore

@@ -1,0 +1,223 @@
+"""`ComparisonTable`: the figures of models side by side, and what can be said of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, final
+
+import numpy as np
+
+from recae.data.split import Split
+from recae.errors import ConfigError, RequirementError
+from recae.evaluation.aligned import aligned
+from recae.evaluation.names import parse_metric
+from recae.evaluation.parts import HeldOutParts, held_out_parts
+from recae.evaluation.report import Report
+from recae.evaluation.significance import Comparison, compare_reports
+from recae.experiment.details import Details, mean_of_seeds
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One model of a comparison.
+
+    Attributes
+    ----------
+    name
+        Unique in the comparison.
+    reports
+        One a training seed; models without a seed have one.
+    config
+        Its hyper-parameters.
+    fit_s
+        Seconds of the fit, mean over seeds; None for a model that came fitted.
+    details
+        What `ComparisonTable.to_html` tells besides.
+    """
+
+    name: str
+    reports: tuple[Report, ...]
+    config: Mapping[str, object]
+    fit_s: float | None
+    details: Details
+
+    def summary(self, metric: str) -> dict[str, float | int | None]:
+        """Mean over users (and seeds), its standard error over users, and the seeds' spread."""
+        figures = [report[metric] for report in self.reports]
+        out = dict(mean_of_seeds(figures).to_json())
+        if len(figures) > 1 and out["mean"] is not None:
+            out["seed_sd"] = float(np.std([figure.mean for figure in figures], ddof=1))
+            out["seeds"] = len(figures)
+        return out
+
+    def over_seeds(self) -> Report:
+        """Return one report with each user's values averaged over the seeds.
+
+        Figures of the catalogue, which are no means over users, are those of the first seed.
+        """
+        first = self.reports[0]
+        vectors = {
+            metric: np.mean([report.per_user[metric] for report in self.reports], axis=0)
+            for metric in first.per_user
+        }
+        return replace(first, per_user=vectors)
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """95 % bootstrap interval over users, each user's value averaged over seeds.
+
+        None for a figure that is no mean over users, or where no user has a value.
+        """
+        first = self.reports[0]
+        if metric not in first.per_user or not first[metric].n:
+            return None
+        return self.over_seeds().interval(metric)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparisonTable:
+    """Models side by side; best first by the first metric.
+
+    Attributes
+    ----------
+    entries
+        The models.
+    metrics
+        Names of the figures.
+    split
+        What they were fitted and judged on.
+    data
+        Counts and fingerprint of the data.
+    part
+        Whose users they were judged on.
+    """
+
+    entries: tuple[Entry, ...]
+    metrics: tuple[str, ...]
+    split: Split
+    data: Mapping[str, object] = field(default_factory=dict)
+    part: Literal["test", "validation"] = "test"
+
+    def differences(self) -> Comparison:
+        """Paired tests of all pairs of models by the first metric, corrected after Holm.
+
+        Values of several seeds are averaged user by user. No differences where there is one model
+        or the first metric is not about targets.
+        """
+        first = self.metrics[0]
+        tested = min(report[first].n for entry in self.entries for report in entry.reports)
+        if len(self.entries) < 2 or parse_metric(first).about != "targets" or tested < 2:
+            return Comparison(())
+        return compare_reports({e.name: e.reports for e in self.entries}, metrics=[first])
+
+    def parts(self) -> HeldOutParts:
+        """Count the validation part, by which models are chosen, and the test part."""
+        return held_out_parts(self.split.train, self.split.validation, self.split.test)
+
+    def __getitem__(self, name: str) -> Entry:
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise ConfigError(f"no model {name!r} was compared; there are {self.names()}")
+
+    def names(self) -> list[str]:
+        """Names of the models, best first."""
+        return [entry.name for entry in self.entries]
+
+    def to_json(self) -> dict[str, object]:
+        """Return all figures as JSON values."""
+        from recae.experiment.comparison_json import comparison_json  # it imports this module
+
+        return comparison_json(self)
+
+    def to_html(self, path: str | Path, *, command: Sequence[str] = ()) -> None:
+        """Write a report: one HTML file that needs nothing else, neither network nor scripts.
+
+        Parameters
+        ----------
+        path
+            Where to; replaced whole or not at all.
+        command
+            That made the comparison, told in the report.
+
+        Raises
+        ------
+        ConfigError
+            If matplotlib, the extra ``plots``, is missing.
+        ResourceError
+            If the file cannot be written.
+        """
+        from recae.experiment.report import write_html  # it imports this module
+
+        write_html(self, Path(path), command=command)
+
+    def to_markdown(self, *, command: Sequence[str] = ()) -> str:
+        """Return who wins, the figures and what they are figures of, as Markdown.
+
+        Parameters
+        ----------
+        command
+            That made the comparison, told at the end.
+        """
+        from recae.experiment.comparison_markdown import comparison_markdown  # imports this module
+
+        return comparison_markdown(self, command=command)
+
+    def rows(self, *, intervals: bool = False) -> list[list[str]]:
+        """Return the table as text, its head first, without the columns that hold nothing."""
+        columns = [n for metric in self.metrics for n in (metric, "95% interval", "seed sd")]
+        rows = [["model", *columns, "seeds", "fit s"]]
+        for entry in self.entries:
+            cells: list[str] = []
+            for metric in self.metrics:
+                mean, sd = _cells(entry.summary(metric))
+                found = entry.interval(metric) if intervals else None
+                between = "" if found is None else f"{found[0]:.4f} to {found[1]:.4f}"
+                cells += [mean, between, sd]
+            seeds = str(len(entry.reports)) if len(entry.reports) > 1 else ""
+            fit_s = "" if entry.fit_s is None else f"{entry.fit_s:.1f}"
+            rows.append([entry.name, *cells, seeds, fit_s])
+        kept = [i for i, (_, *cells) in enumerate(zip(*rows, strict=True)) if any(cells)]
+        return [[row[i] for i in kept] for row in rows]
+
+    def __str__(self) -> str:
+        return "\n".join(aligned(self.rows()))
+
+    def require_beat(self, name: str) -> None:
+        """Refuse a comparison in which no model is better than `name` beyond chance.
+
+        Raises
+        ------
+        RequirementError
+            If no model beats `name` by the first metric, significantly after Holm.
+        ConfigError
+            If `name` was not compared, or the first metric has no value for each user.
+        """
+        metric = self.metrics[0]
+        refuse_question(name, self.names(), metric)
+        beaten = [d for d in self.differences().differences if d.worse == name and d.significant]
+        if not beaten:
+            mean = self[name].summary(metric)["mean"]
+            figure = "has no value" if mean is None else f"is {mean:.4f}"
+            raise RequirementError(f"no model beats {name}, whose {metric} {figure}, beyond chance")
+
+
+def _cells(figure: Mapping[str, float | int | None]) -> tuple[str, str]:
+    """Mean with its standard error, and the seeds' spread, where there is one."""
+    mean, se, sd = figure["mean"], figure["se"], figure.get("seed_sd")
+    if mean is None:
+        return "-", ""
+    error = "" if se is None else f" ± {se:.4f}"
+    return f"{mean:.4f}{error}", "" if sd is None else f"{sd:.4f}"
+
+
+def refuse_question(name: str, names: Sequence[str], metric: str) -> None:
+    """Refuse to ask whether a model beats `name` where that has no answer."""
+    if name not in names:
+        raise ConfigError(f"no model {name!r} is compared; there are {', '.join(names)}")
+    if parse_metric(metric).about != "targets":
+        raise ConfigError(
+            f"{metric} decides no comparison of models; a first metric with a value for each user,"
+            " such as ndcg@100, is accepted"
+        )
