@@ -16,7 +16,7 @@ from recae.evaluation.evaluator import evaluate
 from recae.evaluation.parts import HeldOutParts, Part, held_out_parts
 from recae.experiment.compare import compare
 from recae.experiment.config import RunConfig
-from recae.experiment.report import html
+from recae.experiment.report import html, markdown
 from recae.experiment.tune import prepare
 from recae.models.popular import Popularity
 from tests.frames import interactions_from
@@ -68,7 +68,7 @@ def test_tuning_comparisons_and_reports_show_both_parts() -> None:
     assert told["validation"]["targets"] == made.validation.target.nnz
     rows = table.parts().rows()
     assert [row[0] for row in rows] == ["part", "validation", "test"]
-    assert "| " + " | ".join(rows[2]) + " |" in table.to_markdown()
+    assert "| " + " | ".join(rows[2]) + " |" in markdown(table)
     page = html(table)
     for cell in rows[2]:
         assert f">{cell}</t" in page

@@ -21,7 +21,7 @@ from recae.errors import ConfigError
 from recae.evaluation.names import parse_metric
 from recae.experiment.config import RunConfig
 from recae.experiment.details import CUTOFFS, DETAIL_METRICS, LISTS, example_users
-from recae.experiment.report import headline, html
+from recae.experiment.report import headline, html, markdown, write_html
 from recae.experiment.table import ComparisonTable
 
 pytest.importorskip("matplotlib")
@@ -287,7 +287,7 @@ def test_several_seeds_tell_their_spread(split: Split) -> None:
     lines = [line.split() for line in str(table).splitlines()]
     assert [" ".join(row).split() for row in table.rows()] == lines
     apart = {row[0]: row for row in table.rows(intervals=True)}
-    assert f"| {' | '.join(apart['mult-vae'])} |" in table.to_markdown()
+    assert f"| {' | '.join(apart['mult-vae'])} |" in markdown(table)
 
 
 def test_a_figure_of_several_seeds_has_one_value_on_the_page(split: Split) -> None:
@@ -318,7 +318,7 @@ def test_the_page_says_once_what_is_of_the_first_seed(split: Split, page: str) -
 
 
 def test_markdown_has_every_model_and_metric_and_what_they_are(four: ComparisonTable) -> None:
-    text = four.to_markdown(command=["recae", "compare", "my plays.csv"])
+    text = markdown(four, command=["recae", "compare", "my plays.csv"])
     blocks = text.split("\n\n")
     assert blocks[0] == headline(four)
     table = blocks[1].splitlines()
@@ -346,7 +346,7 @@ def test_without_matplotlib_nothing_is_begun(
         importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else find(name)
     )
     with pytest.raises(ConfigError, match=r"pip install recae\[plots\]"):
-        four.to_html(tmp_path / "report.html")
+        write_html(four, tmp_path / "report.html")
     code = run(
         ["compare", str(tmp_path / "missing.csv"), "--html", str(tmp_path / "r.html")], debug=False
     )

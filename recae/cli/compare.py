@@ -58,7 +58,8 @@ def command(
 
     from recae.experiment.compare import compare
     from recae.experiment.data import data_summary, make_split
-    from recae.experiment.report import ready_for_html
+    from recae.experiment.report import markdown as markdown_of
+    from recae.experiment.report import ready_for_html, write_html
     from recae.experiment.run import run_summary
     from recae.experiment.splits import compare_splits
     from recae.experiment.table import ComparisonTable
@@ -97,9 +98,9 @@ def command(
     if isinstance(table, ComparisonTable):
         told += [table.differences(), table.parts()]
         if html is not None:
-            table.to_html(html, command=made_by)
+            write_html(table, html, command=made_by)
         if markdown is not None:
-            write_text(markdown, table.to_markdown(command=made_by))
+            write_text(markdown, markdown_of(table, command=made_by))
     text = "\n\n".join(filter(None, map(str, told)))
     show(result, text, as_json=as_json)
     if require_beat is not None:

@@ -39,7 +39,8 @@ def command(
     FILE must be the data the model was trained on; the stored split is made again.
     """
     from recae.evaluation.report import write_per_user
-    from recae.experiment.report import ready_for_html
+    from recae.experiment.report import markdown as markdown_of
+    from recae.experiment.report import ready_for_html, write_html
     from recae.experiment.run import evaluate_stored
     from recae.experiment.stored import stored_table
     from recae.serving import load_bundle
@@ -73,7 +74,7 @@ def command(
     if table is not None:
         made_by = ["recae", *sys.argv[1:]]
         if html is not None:
-            table.to_html(html, command=made_by)
+            write_html(table, html, command=made_by)
         if markdown is not None:
-            write_text(markdown, table.to_markdown(command=made_by))
+            write_text(markdown, markdown_of(table, command=made_by))
     show(value, text, as_json=as_json)

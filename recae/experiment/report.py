@@ -1,8 +1,9 @@
-"""The report of a comparison: one HTML file for people, or a few lines of Markdown."""
+"""A comparison for people: one HTML file that needs nothing else, or some Markdown."""
 
+import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,24 @@ def ready_for_html(path: Path) -> None:
 
 
 def write_html(table: ComparisonTable, path: Path, *, command: Sequence[str] = ()) -> None:
-    """Write the report of `table`; see `ComparisonTable.to_html`."""
+    """Write a report: one HTML file that needs nothing else, neither network nor scripts.
+
+    Parameters
+    ----------
+    table
+        What is told.
+    path
+        Where to; replaced whole or not at all.
+    command
+        That made the comparison, told in the report.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib, the extra ``plots``, is missing.
+    ResourceError
+        If the file cannot be written.
+    """
     ready_for_html(path)
     write_atomic(named_file(path), html(table, command=command).encode())
 
@@ -82,6 +100,39 @@ def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
         machine=_machine(),
         command=shlex.join(command),
     )
+
+
+def markdown(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
+    """Return who wins, the figures and what they are figures of, for a pull request or a wiki.
+
+    Parameters
+    ----------
+    table
+        What is told.
+    command
+        That made the comparison, told at the end.
+    """
+    exam = table.entries[0].reports[0].exam()
+    split = table.split
+    run = run_summary()
+    versions = {"python": run["python"], **dict(run["versions"])}  # type: ignore[call-overload]  # a JSON object
+    made = [
+        f"Mean ± standard error over {exam['users']} {table.part} users, 95% bootstrap interval;"
+        f" {exam['users_without_targets']} of them have no targets.",
+        f"Protocol {split.protocol} {json.dumps(dict(split.options))}, data"
+        f" {split.fingerprint[:12]}, exam {str(exam['fingerprint'])[:12]}.",
+        f"Made {run['created']} with {', '.join(f'{n} {v}' for n, v in versions.items())}.",
+        *([f"Command: `{shlex.join(command)}`"] if command else []),
+    ]
+    blocks: list[Iterable[str]] = [
+        [headline(table)],
+        _markdown_table(table.rows(intervals=True)),
+        [f"- `{name}`: {parse_metric(name).definition}" for name in table.metrics],
+        [f"- {difference}" for difference in table.differences().differences],
+        _markdown_table(table.parts().rows()),
+        [f"- {line}" for line in made],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
 def title(table: ComparisonTable) -> str:
@@ -231,3 +282,8 @@ def _and(names: Sequence[str]) -> str:
 
 def _between(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" (95% interval {interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = (f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |" for row in rows)
+    return [head, f"|---|{'---:|' * (len(rows[0]) - 1)}", *body]

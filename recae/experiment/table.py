@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
@@ -14,7 +13,7 @@ from recae.evaluation.names import parse_metric
 from recae.evaluation.parts import HeldOutParts, held_out_parts
 from recae.evaluation.report import Report
 from recae.evaluation.significance import Comparison, compare_reports
-from recae.experiment.details import Details, mean_of_seeds
+from recae.experiment.details import Details, main_metric, mean_of_seeds
 
 
 @final
@@ -33,7 +32,7 @@ class Entry:
     fit_s
         Seconds of the fit, mean over seeds; None for a model that came fitted.
     details
-        What `ComparisonTable.to_html` tells besides.
+        What a report tells besides.
     """
 
     name: str
@@ -73,11 +72,33 @@ class Entry:
             return None
         return self.over_seeds().interval(metric)
 
+    def to_json(self, metrics: Sequence[str]) -> dict[str, object]:
+        """Figures of `metrics` with their intervals, segments and hyper-parameters, as JSON."""
+        out: dict[str, object] = {}
+        for metric in metrics:
+            interval = self.interval(metric)
+            out[metric] = {
+                **self.summary(metric),
+                "interval": None if interval is None else list(interval),
+            }
+        main = main_metric(metrics)
+        return out | {
+            "fit_s": self.fit_s,
+            "config": dict(self.config),
+            "users_tied_at": {str(k): n for k, n in self.reports[0].tied.items()},
+            "segments": [
+                {"by": by, "label": label, "metrics": {main: summary.to_json()}}
+                for by, label, summary in self.details.segments
+            ],
+        }
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class ComparisonTable:
     """Models side by side; best first by the first metric.
+
+    `recae.experiment.report` writes it for people, as HTML or Markdown.
 
     Attributes
     ----------
@@ -126,43 +147,17 @@ class ComparisonTable:
         return [entry.name for entry in self.entries]
 
     def to_json(self) -> dict[str, object]:
-        """Return all figures as JSON values."""
-        from recae.experiment.comparison_json import comparison_json  # it imports this module
-
-        return comparison_json(self)
-
-    def to_html(self, path: str | Path, *, command: Sequence[str] = ()) -> None:
-        """Write a report: one HTML file that needs nothing else, neither network nor scripts.
-
-        Parameters
-        ----------
-        path
-            Where to; replaced whole or not at all.
-        command
-            That made the comparison, told in the report.
-
-        Raises
-        ------
-        ConfigError
-            If matplotlib, the extra ``plots``, is missing.
-        ResourceError
-            If the file cannot be written.
-        """
-        from recae.experiment.report import write_html  # it imports this module
-
-        write_html(self, Path(path), command=command)
-
-    def to_markdown(self, *, command: Sequence[str] = ()) -> str:
-        """Return who wins, the figures and what they are figures of, as Markdown.
-
-        Parameters
-        ----------
-        command
-            That made the comparison, told at the end.
-        """
-        from recae.experiment.comparison_markdown import comparison_markdown  # imports this module
-
-        return comparison_markdown(self, command=command)
+        """Figures by model, their definitions, the exam and the data, as JSON values."""
+        return {
+            "models": {entry.name: entry.to_json(self.metrics) for entry in self.entries},
+            "definitions": {name: parse_metric(name).definition for name in self.metrics},
+            "part": self.part,
+            "exam": self.entries[0].reports[0].exam(),
+            "differences": self.differences().to_json(),
+            "protocol": self.split.to_json(),
+            "parts": self.parts().to_json(),
+            "data": dict(self.data),
+        }
 
     def rows(self, *, intervals: bool = False) -> list[list[str]]:
         """Return the table as text, its head first, without the columns that hold nothing."""
