@@ -21,7 +21,7 @@ from recae.errors import ConfigError
 from recae.evaluation.names import parse_metric
 from recae.experiment.config import RunConfig
 from recae.experiment.details import CUTOFFS, DETAIL_METRICS, LISTS, example_users
-from recae.experiment.report import headline, html, markdown, write_html
+from recae.experiment.report import headline, html, markdown
 from recae.experiment.table import ComparisonTable
 
 pytest.importorskip("matplotlib")
@@ -346,7 +346,7 @@ def test_without_matplotlib_nothing_is_begun(
         importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else find(name)
     )
     with pytest.raises(ConfigError, match=r"pip install recae\[plots\]"):
-        write_html(four, tmp_path / "report.html")
+        four.to_html(tmp_path / "report.html")
     code = run(
         ["compare", str(tmp_path / "missing.csv"), "--html", str(tmp_path / "r.html")], debug=False
     )

@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import final
 
 from recae.arguments import refuse_other, several
 from recae.data.split import Split
@@ -13,12 +15,36 @@ from recae.evaluation.report import Report
 from recae.evaluation.segments import SEGMENTS
 from recae.experiment.config import RunConfig
 from recae.experiment.details import Details, detailed, details_of_seeds, training_of, with_detail
+from recae.experiment.report import markdown, write_html
 from recae.experiment.run import make_model, train_counts
 from recae.experiment.table import ComparisonTable, Entry, refuse_question
 from recae.models.options import config_json
 from recae.ranking.recommender import Recommender
 
 logger = logging.getLogger("recae.compare")
+
+
+@final
+class Compared(ComparisonTable):
+    """What `compare` returns: the table, and ways to write it for people."""
+
+    __slots__ = ()
+
+    def to_html(self, path: str | Path) -> None:
+        """Write the report as one HTML file.
+
+        Raises
+        ------
+        ConfigError
+            If matplotlib, which draws its figures, is not installed.
+        ResourceError
+            If the file cannot be written.
+        """
+        write_html(self, Path(path))
+
+    def to_markdown(self) -> str:
+        """Return the table, its definitions and the split as Markdown."""
+        return markdown(self)
 
 
 def compare(
@@ -30,7 +56,7 @@ def compare(
     seeds: int = 1,
     data: Mapping[str, object] | None = None,
     require_beat: str | None = None,
-) -> ComparisonTable:
+) -> Compared:
     """Fit what is not fitted, and judge all models on the test part of `split`.
 
     Parameters
@@ -82,7 +108,7 @@ def compare(
         entries.append(_entry(runs.pop(0), split, tuple(metrics)))
         logger.info("compared", extra={"entry": entries[-1].name})
     entries.sort(key=lambda e: -(e.summary(first)["mean"] or 0.0))
-    return ComparisonTable(tuple(entries), tuple(metrics), split, data or {})
+    return Compared(tuple(entries), tuple(metrics), split, data or {})
 
 
 def _runs(model: Recommender | str, config: RunConfig, seeds: int) -> list[Recommender]:

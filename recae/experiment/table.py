@@ -93,12 +93,12 @@ class Entry:
         }
 
 
-@final
 @dataclass(frozen=True, slots=True, eq=False)
 class ComparisonTable:
     """Models side by side; best first by the first metric.
 
-    `recae.experiment.report` writes it for people, as HTML or Markdown.
+    `recae.experiment.report` writes it for people, as HTML or Markdown; what `compare` returns has
+    methods for that.
 
     Attributes
     ----------
