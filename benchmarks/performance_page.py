@@ -88,7 +88,8 @@ def _peers(found: dict[str, Any]) -> list[str]:
         f" {load['after'][0]:.1f} after.",
         "",
         f"recae and the textbook script multiply in {found['precision']}, the others in float32."
-        f" Bounds are those for a processor with {found['column']}.",
+        " Where a processor has no bfloat16 products recae trains in float32, too, and is less"
+        f" ahead. Bounds are those for a processor with {found['column']}.",
         "",
     ]
     lines += _table(
@@ -152,22 +153,46 @@ def _same_weights(figures: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _reading(found: dict[str, Any]) -> list[str]:
-    rows = [
-        [name, f"{found['seconds'][name]:.2f}", f"{found['peak_gb'][name]:.2f}"]
-        for name in found["seconds"]
-    ]
-    return [
-        "### Reading",
+    rows = []
+    for name, about in found["readers"].items():
+        ratio = found["cpu_ratios"][name]
+        rows.append(
+            [
+                f"{name} {about['versions'][name]}",
+                _spread(about["cpu_seconds"], ".2f"),
+                f"{ratio['ratio']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})",
+                _spread(about["seconds"], ".2f"),
+                f"{about['rows_s']['median'] / 1e6:.2f} M",
+                f"{about['peak_gb']['median']:.2f}",
+            ]
+        )
+    counts, load = found["counts"], found["load_average"]
+    lines = [
+        "## Reading",
         "",
-        f"{found['rows']:,} rows of text ids ({found['bytes'] / 1e6:,.0f} MB) to a matrix, ratings"
-        " of at least 4 kept; recae accounts for every row, pandas reads texts and factorizes.",
+        f"`python benchmarks/read.py`: {found['rows']:,} rows of text ids"
+        f" ({found['bytes'] / 1e6:,.0f} MB) to a matrix of {counts['users']:,} users,"
+        f" {counts['items']:,} items and {counts['pairs']:,} pairs. All drop ratings below 4, keep"
+        " the latest row of a pair, number the ids, and must find the same counts; recae accounts"
+        " for every row besides, refuses what it cannot read and keeps the order of the input. A"
+        f" process each, in turns; medians of {found['rounds']} rounds, lowest and highest.",
         "",
-        *_table(["", "seconds", "peak GB"], rows),
+        f"{_machine(found['machine'])} {found['created']}, load average {load['before'][0]:.1f}"
+        f" before and {load['after'][0]:.1f} after: other work changes the seconds more than the"
+        " processor seconds.",
+        "",
+        *_table(
+            ["", "CPU s", "CPU s over recae's", "seconds", "rows/s", "peak GB"],
+            rows,
+        ),
     ]
+    missing = [f"{name} was skipped: {why}." for name, why in found["skipped"].items()]
+    return lines + (["", *missing] if missing else [])
 
 
-def _alone(found: dict[str, Any]) -> list[str]:
-    return ["## Reading alone", "", _machine(found["machine"]), "", *_reading(found)[2:]]
+def _spread(about: dict[str, float], form: str) -> str:
+    middle, low, high = (format(about[name], form) for name in ("median", "low", "high"))
+    return f"{middle} ({low} to {high})"
 
 
 def _score(found: dict[str, Any]) -> list[str]:
@@ -247,7 +272,7 @@ def _memory(found: dict[str, Any]) -> list[str]:
 SECTIONS = {
     "train_peers": _peers,
     "score": _score,
-    "read": _alone,
+    "read": _reading,
     "recommend_file": _lists,
     "memory": _memory,
 }

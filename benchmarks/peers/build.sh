@@ -1,11 +1,12 @@
 #!/bin/sh
-# An environment for each peer, of pinned versions: benchmarks/peers/build.sh DIRECTORY [PYTHON]
-# One that is there and has these versions is left alone. About 3 GB, a few minutes.
+# An environment for each peer, of pinned versions: benchmarks/peers/build.sh DIRECTORY [PYTHON [PEER...]]
+# One that is there and has these versions is left alone. All of them: about 3 GB, a few minutes.
 set -eu
 here=$(dirname "$0")
 directory=${1:?a directory for the environments}
 python=${2:-python3}
-for peer in recbole cornac implicit; do
+[ $# -gt 2 ] && shift 2 || set -- recbole cornac implicit polars
+for peer; do
     environment=$directory/$peer
     if cmp -s "$here/$peer.txt" "$environment/requirements.txt"; then
         continue
