@@ -14,7 +14,7 @@ import torch
 
 from recae.models import autoencoder, tower
 from recae.networks import losses, mult_vae
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Batch
 from recae.training.rows import DeviceRows
 from tests.reference import checks
 from tests.reference.checks import Case
@@ -66,12 +66,12 @@ def _cases() -> list[Any]:
 
 
 def _wrap_loss_given(
-    patch: Patch, change: Callable[[Any, SparseBatch, dict[str, Any]], None]
+    patch: Patch, change: Callable[[Any, Batch, dict[str, Any]], None]
 ) -> None:
     """Let `change` alter what `MultVAENetwork.loss_given` is given."""
     original = mult_vae.MultVAENetwork.loss_given
 
-    def loss_given(self: Any, x: SparseBatch, **given: Any) -> Any:
+    def loss_given(self: Any, x: Batch, **given: Any) -> Any:
         change(self, x, given)
         return original(self, x, **given)
 
@@ -89,7 +89,7 @@ def _small_noise(patch: Patch) -> None:
 
 @bug("noise is scaled by 0.01", "vae loss", "vae drawn loss", "vae training")
 def _scaled_noise(patch: Patch) -> None:
-    def change(self: Any, x: SparseBatch, given: dict[str, Any]) -> None:
+    def change(self: Any, x: Batch, given: dict[str, Any]) -> None:
         given["noise"] = 0.01 * given["noise"]
 
     _wrap_loss_given(patch, change)
@@ -109,10 +109,10 @@ def _mean_kl(patch: Patch) -> None:
 
 @bug("histories are not normalised in training", "vae loss", "dae loss", "vae training")
 def _no_norm(patch: Patch) -> None:
-    def ones(self: SparseBatch, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def ones(self: Batch, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.ones(len(self.items), dtype=dtype)
 
-    patch.setattr(SparseBatch, "normalised", ones)
+    patch.setattr(Batch, "normalised", ones)
 
 
 @bug("histories are not normalised at prediction", "vae prediction", "dae prediction")
@@ -127,7 +127,7 @@ def _no_norm_at_prediction(patch: Patch) -> None:
 def _double_dropout(patch: Patch) -> None:
     original = mult_vae._dropped
 
-    def dropped(x: SparseBatch, keep: Any, dropout: float, dtype: torch.dtype) -> torch.Tensor:
+    def dropped(x: Batch, keep: Any, dropout: float, dtype: torch.dtype) -> torch.Tensor:
         once = original(x, keep, dropout, dtype)
         again = torch.rand(len(once), generator=torch.Generator().manual_seed(0)) >= dropout
         return once if keep is None else once * again / (1.0 - dropout)
@@ -208,7 +208,7 @@ def _count_restarts(patch: Patch) -> None:
 
 @bug("dropout comes before the norm", "vae loss", "dae loss")
 def _dropout_before_norm(patch: Patch) -> None:
-    def dropped(x: SparseBatch, keep: Any, dropout: float, dtype: torch.dtype) -> torch.Tensor:
+    def dropped(x: Batch, keep: Any, dropout: float, dtype: torch.dtype) -> torch.Tensor:
         kept = torch.ones(len(x.items)) if keep is None else keep.float()
         per_row = torch.zeros(len(x)).index_add(0, x.rows(), kept)
         return (kept * torch.rsqrt(per_row.clamp(min=1))[x.rows()]).to(dtype)
@@ -240,7 +240,7 @@ def _same_noise(patch: Patch) -> None:
 
 @bug("log(softmax + eps)", "vae loss", "dae loss")
 def _epsilon(patch: Patch) -> None:
-    def nll(logits: torch.Tensor, x: SparseBatch) -> torch.Tensor:
+    def nll(logits: torch.Tensor, x: Batch) -> torch.Tensor:
         rows = x.rows()
         log_p = torch.log(torch.softmax(logits, dim=1) + 1e-10)[rows, x.items]
         return logits.new_zeros(len(x)).index_add(0, rows, -log_p)
@@ -262,7 +262,7 @@ def _mean_over_history(patch: Patch) -> None:
 
 @bug("log-variance is read as log-deviation", "vae loss")
 def _log_deviation(patch: Patch) -> None:
-    def change(self: Any, x: SparseBatch, given: dict[str, Any]) -> None:
+    def change(self: Any, x: Batch, given: dict[str, Any]) -> None:
         log_var = self.encode(x, given["keep"])[1]
         given["noise"] = given["noise"] * (0.5 * log_var).exp()
 
@@ -326,7 +326,7 @@ def _dropped_batch(patch: Patch) -> None:
 
     def epoch(
         self: DeviceRows, seed: int, epoch: int, size: int, n_slices: int
-    ) -> Iterator[list[SparseBatch]]:
+    ) -> Iterator[list[Batch]]:
         batches = original(self, seed, epoch, size, n_slices)
         return (slices for slices in batches if sum(map(len, slices)) == size)
 

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from recae.data.histories import canonical_csr
 from recae.errors import DivergedError
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Batch
 from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
 from recae.training.config import TrainingConfig, planned_slices
 from recae.training.rows import STEP, DeviceRows, stream
@@ -129,7 +129,7 @@ def test_slices_hold_the_rows_of_the_batch_and_its_draws(rows: csr_array) -> Non
         joined = torch.cat([getattr(x, name) for x in parts])
         assert torch.equal(joined, getattr(whole, name))
 
-    def drawn(x: SparseBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def drawn(x: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         rng = torch.Generator().manual_seed(7)
         return x.uniform(rng), x.normal(4, rng)
 
@@ -151,7 +151,7 @@ def test_a_rate_far_too_high_ends_the_training(rows: csr_array) -> None:
 def test_losses_are_summed_in_float32_under_autocast() -> None:
     """8 bits are too few for a sum over thousands of items: it would be off by a percent."""
     n_items = 4_000
-    x = SparseBatch.from_csr(canonical_csr(csr_array(np.ones((1, n_items), dtype=np.float32))))
+    x = Batch.from_csr(canonical_csr(csr_array(np.ones((1, n_items), dtype=np.float32))))
     net = MultDAENetwork(
         n_items,
         hidden=(),

@@ -7,10 +7,9 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from recae.models.implicit_fit import one_blas_thread
-from recae.models.tower import TowerScorer
-from recae.networks.mult_vae import Layer
 from recae.ranking.fixed_point import rows_on_grid
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import LinearScorer
 
 
 def factor_scorer(
@@ -32,7 +31,7 @@ def factor_scorer(
     weight = torch.from_numpy(items)
     offset = torch.zeros(len(items)) if bias is None else torch.from_numpy(bias)
     hidden = rows_on_grid(torch.from_numpy(users), n_terms=max(1, users.shape[1]))
-    return TowerScorer(Layer(weight, offset, False), hidden)
+    return LinearScorer(hidden, weight, offset)
 
 
 def solve_users(

@@ -4,12 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Batch
 
 
-def multinomial_nll(
-    logits: Float[Tensor, "batch items"], x: SparseBatch
-) -> Float[Tensor, " batch"]:
+def multinomial_nll(logits: Float[Tensor, "batch items"], x: Batch) -> Float[Tensor, " batch"]:
     r"""Negative multinomial log-likelihood of each history, in nats.
 
     ``-sum_i x_i log softmax(logits)_i``, without the multinomial coefficient.
@@ -27,8 +25,8 @@ def multinomial_nll(
 
     Examples
     --------
-    >>> from scipy.sparse import csr_array
-    >>> x = SparseBatch.from_csr(csr_array([[1.0, 0, 0, 0]]))
+    >>> from recae.data.histories import Histories
+    >>> x = Batch.of(Histories.from_lists([[0]], n_items=4))
     >>> multinomial_nll(torch.zeros(1, 4), x)
     tensor([1.3863])
     """

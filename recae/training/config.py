@@ -1,12 +1,13 @@
 """`TrainingConfig`: how long, how fast and where a network is trained."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from recae.errors import ConfigError
 from recae.training.device import named_device
 
 Auto = Literal["auto"]
+C = TypeVar("C", bound="TrainingConfig")
 _SLICE_BYTES = 1 << 28  # of scores; a step holds about three arrays of that size
 
 
@@ -69,6 +70,10 @@ class TrainingConfig:
         named_device(self.device)
         if self.rng < 0:
             raise ConfigError(f"rng is {self.rng}; a seed is 0 or above")
+
+    def for_items(self: C, n_items: int) -> C:
+        """Config with what ``"auto"`` stands for in a network over `n_items` items."""
+        return self
 
 
 def planned_epochs(config: TrainingConfig, n_users: int) -> int:

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from recae.data.histories import Histories, canonical_csr
 from recae.models import mult_vae as models
 from recae.networks import mult_vae as networks
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Batch
 from recae.training import trainer
 from recae.training.config import TrainingConfig, planned_batch_size, steps_per_epoch
 from tests.reference import mult_vae_numpy as ref
@@ -118,7 +118,7 @@ def random_batch(case: Case, x: np.ndarray) -> ref.Batch:
 
 def loss_given(network: Any, batch: ref.Batch, beta: float, dtype: torch.dtype) -> Any:
     """Loss of `network` for the mask, noise and KL weight of `batch`."""
-    x = SparseBatch.from_csr(canonical_csr(csr_array(batch.x)))
+    x = Batch.from_csr(canonical_csr(csr_array(batch.x)))
     rows, items = np.nonzero(batch.x)
     given: dict[str, Any] = {"keep": torch.from_numpy(batch.keep[rows, items])}
     if batch.noise is not None:
@@ -329,7 +329,7 @@ def recorded(network: Any) -> Iterator[list[tuple[ref.Batch, float]]]:
     owner = type(network)
     original = owner.loss_given
 
-    def loss_given(self: Any, x: SparseBatch, **given: Any) -> Any:
+    def loss_given(self: Any, x: Batch, **given: Any) -> Any:
         rows, items = x.rows().numpy(), x.items.numpy()
         dense, keep = np.zeros((len(x), x.n_items)), np.ones((len(x), x.n_items), dtype=bool)
         dense[rows, items] = 1.0
@@ -349,4 +349,4 @@ def recorded(network: Any) -> Iterator[list[tuple[ref.Batch, float]]]:
 
 def _drawn_loss(network: Any, x: np.ndarray, step: int) -> Any:
     rng = torch.Generator().manual_seed(1000 + step)
-    return network.loss(SparseBatch.from_csr(canonical_csr(csr_array(x))), step=step, rng=rng)
+    return network.loss(Batch.from_csr(canonical_csr(csr_array(x))), step=step, rng=rng)
