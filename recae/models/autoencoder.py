@@ -65,7 +65,7 @@ class Autoencoder(Recommender):
         self.training_log = ()
 
     @abstractmethod
-    def _build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> nn.Module:
+    def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> nn.Module:
         """Network for `n_users` training users (which decide schedules), its weights from `rng`.
 
         Without one they have shapes and no numbers.
@@ -123,7 +123,7 @@ class Autoencoder(Recommender):
         device = resolve_device(config.device)
         seeded = torch.Generator().manual_seed(stream(config.rng, WEIGHTS, 0))
         self._tower = None
-        network = self._build(train.n_items, train.n_users, seeded).to(device)
+        network = self.build(train.n_items, train.n_users, seeded).to(device)
         self._network = network
         validate = None
         if validation is not None:
@@ -157,7 +157,7 @@ class Autoencoder(Recommender):
     @final
     def n_parameters(self, n_items: int) -> int:
         """Weights and biases of the network for `n_items` items."""
-        network = self._build(n_items, 1, None)
+        network = self.build(n_items, 1, None)
         return sum(parameter.numel() for parameter in network.parameters())
 
     @final
@@ -231,7 +231,7 @@ class Autoencoder(Recommender):
             raise BundleError("the weights have no array output.bias")
         n_items = len(arrays["output.bias"])
         model.config = _with_widths(config, n_items)
-        network = model._build(n_items, 1, None)
+        network = model.build(n_items, 1, None)
         expected = {name: tuple(p.shape) for name, p in network.named_parameters()}
         given = {name: a.shape for name, a in arrays.items()}
         if expected != given:

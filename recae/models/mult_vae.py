@@ -182,7 +182,8 @@ class MultDAE(Autoencoder):
     def __init__(self, config: MultDAEConfig | None = None, **options: object) -> None:
         super().__init__(configured(MultDAEConfig, config, options))
 
-    def _build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultDAENetwork:
+    def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultDAENetwork:
+        """Network of the widths of `config`; see `Autoencoder.build`."""
         hidden, latent_dim = self.config.widths(n_items)
         return MultDAENetwork(
             n_items,
@@ -215,7 +216,8 @@ class MultVAE(Autoencoder):
     def __init__(self, config: MultVAEConfig | None = None, **options: object) -> None:
         super().__init__(configured(MultVAEConfig, config, options))
 
-    def _build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultVAENetwork:
+    def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultVAENetwork:
+        """Network of the widths of `config`; see `Autoencoder.build`."""
         hidden, latent_dim = self.config.widths(n_items)
         return MultVAENetwork(
             n_items,

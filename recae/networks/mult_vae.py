@@ -84,14 +84,6 @@ def _item_table(n_items: int, width: int, rng: torch.Generator | None) -> nn.Lin
     return layer
 
 
-def _dropped(
-    x: SparseBatch, keep: Bool[Tensor, " nnz"] | None, dropout: float, dtype: torch.dtype
-) -> Float[Tensor, " nnz"]:
-    """Values of the normalised history after inverted dropout with the mask `keep`."""
-    values = x.normalised(dtype)
-    return values if keep is None else values * keep / (1.0 - dropout)
-
-
 def _draw_mask(x: SparseBatch, dropout: float, rng: torch.Generator) -> Tensor | None:
     return None if dropout == 0.0 else x.uniform(rng) >= dropout
 
@@ -125,7 +117,7 @@ class _Network(nn.Module):
 
     def _bag(self, x: SparseBatch, keep: Tensor | None) -> Float[Tensor, "batch width"]:
         """First layer: weighted sum of the table rows of each history, plus the bias."""
-        values = _dropped(x, keep, self.dropout, self.dtype)
+        values = losses.dropped(x.normalised(self.dtype), keep, self.dropout)
         summed = nn.functional.embedding_bag(
             x.items, self.table.weight, x.offsets, mode="sum", per_sample_weights=values
         )
@@ -150,7 +142,7 @@ class _Network(nn.Module):
         if self.weight_decay == 0.0:
             return self.output.weight.new_zeros(())
         layers = [*self.encoder, *self.decoder, self.table, self.output]
-        return self.weight_decay * losses.squared_weights([layer.weight for layer in layers])
+        return losses.weight_penalty(layers, self.weight_decay)
 
 
 @final

@@ -163,7 +163,7 @@ def check_paper_configuration() -> None:
     """`paper()` of both models: the setting of the notebook for the 116,677 users of ML-20M."""
     n_users = 116_677
     model = models.MultVAE(models.MultVAEConfig.paper())
-    network = model._build(7, n_users, torch.Generator().manual_seed(0))
+    network = model.build(7, n_users, torch.Generator().manual_seed(0))
     dims = [(7, 600), (600, 400), (200, 600), (600, 7)]
     assert [weights.shape for weights, _ in layers_of(network)] == dims
     counts = [0, 1, 1000, 39_999, 40_000, 46_799]
@@ -175,7 +175,7 @@ def check_paper_configuration() -> None:
     assert (network.dropout, network.weight_decay) == (0.5, 0.0)
 
     denoising = models.MultDAE(models.MultDAEConfig.paper())
-    network = denoising._build(7, n_users, torch.Generator().manual_seed(0))
+    network = denoising.build(7, n_users, torch.Generator().manual_seed(0))
     assert [weights.shape for weights, _ in layers_of(network)] == [(7, 200), (200, 7)]
     assert (network.dropout, network.weight_decay) == (0.5, 0.01 / 500)
 
