@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 
 import recae
 from recae.data.synthetic import MatrixShape, ml20m_shape
-from recae.networks.mult_vae import MultVAENetwork
+from recae.models.mult_vae import MultVAENetwork
 from recae.training.config import TrainingConfig
 from recae.training.rows import DeviceRows
 from recae.training.trainer import Trainer

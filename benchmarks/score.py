@@ -31,7 +31,7 @@ from recae.data.histories import canonical_csr
 from recae.data.synthetic import MatrixShape, ml20m_shape
 from recae.machine import resident_bytes
 from recae.models.tower import ExactTower
-from recae.networks.mult_vae import MultVAENetwork
+from recae.models.mult_vae import MultVAENetwork
 from recae.serving.batch import Asked, write_recommendations
 
 METRICS = ("recall@20", "recall@50", "ndcg@100")

@@ -23,7 +23,7 @@ from recae.errors import BusyError, ConfigError, DataError, DivergedError, Resou
 from recae.models import autoencoder
 from recae.models.mult_vae import MultVAE
 from recae.models.tower import ExactTower
-from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork, Tower
+from recae.models.mult_vae import MultDAENetwork, MultVAENetwork, Tower
 from recae.training.checkpoint import CheckpointStore
 from recae.training.config import (
     TrainingConfig,

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from recae.data.histories import canonical_csr
 from recae.errors import DivergedError
 from recae.networks.batch import Batch
-from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork
+from recae.models.mult_vae import MultDAENetwork, MultVAENetwork
 from recae.training.config import TrainingConfig, planned_slices
 from recae.training.rows import STEP, DeviceRows, stream
 from recae.training.trainer import Trainer
@@ -151,7 +151,7 @@ def test_a_rate_far_too_high_ends_the_training(rows: csr_array) -> None:
 def test_losses_are_summed_in_float32_under_autocast() -> None:
     """8 bits are too few for a sum over thousands of items: it would be off by a percent."""
     n_items = 4_000
-    x = Batch.from_csr(canonical_csr(csr_array(np.ones((1, n_items), dtype=np.float32))))
+    x = Batch.of(Histories.from_lists([range(n_items)], n_items=n_items))
     net = MultDAENetwork(
         n_items,
         hidden=(),

@@ -23,7 +23,7 @@ from textbook import BETA, DROPOUT, HIDDEN, LATENT, textbook
 
 import recae
 from recae.data.histories import canonical_csr
-from recae.networks.mult_vae import MultVAENetwork
+from recae.models.mult_vae import MultVAENetwork
 from recae.training.config import TrainingConfig
 from recae.training.trainer import Trainer
 

@@ -111,7 +111,7 @@ class _Mult(Network):
         if self.weight_decay == 0.0:
             return self.output.weight.new_zeros(())
         layers = [*self.encoder, *self.decoder, self.table, self.output]
-        return self.weight_decay * losses.squared_weights([layer.weight for layer in layers])
+        return losses.weight_penalty(layers, self.weight_decay)
 
     def drawn_mask(self, x: Batch, rng: torch.Generator) -> Bool[Tensor, " nnz"] | None:
         """Entries that dropout keeps; None where it drops none."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from recae.networks import losses
 from recae.networks.batch import Batch
 
 
@@ -77,10 +78,10 @@ class ItemTable(nn.Module):
         dropout
             Share of the entries that `keep` leaves out: the others count ``1 / (1 - dropout)``.
         """
-        values = None if scale is None else x.each_entry(scale)
-        if keep is not None:
-            kept = keep / (1.0 - dropout)
-            values = kept.to(self.dtype) if values is None else values * keep / (1.0 - dropout)
+        values = None
+        if scale is not None or keep is not None:
+            one = self.weight.new_ones(len(x)) if scale is None else scale
+            values = losses.dropped(x.each_entry(one), keep, dropout)
         summed = nn.functional.embedding_bag(
             x.items, self.weight, x.offsets, mode="sum", per_sample_weights=values
         )

@@ -1,8 +1,10 @@
 """The equations of the variational and denoising autoencoders, one function each."""
 
+from collections.abc import Iterable
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from recae.networks.batch import Batch
 
@@ -102,6 +104,16 @@ def annealed_beta(step: int, *, cap: float, anneal_steps: int) -> float:
     return cap * step / anneal_steps
 
 
-def squared_weights(weights: list[Tensor]) -> Tensor:
-    """Sum of the squares of all entries of `weights`: the L2 term, without its factor."""
-    return torch.stack([w.square().sum() for w in weights]).sum()
+def dropped(
+    values: Float[Tensor, " nnz"], keep: Bool[Tensor, " nnz"] | None, rate: float
+) -> Float[Tensor, " nnz"]:
+    """Inverted dropout of `values` with the mask `keep`, which keeps each with ``1 - rate``.
+
+    Without a mask, `values` themselves.
+    """
+    return values if keep is None else values * keep / (1.0 - rate)
+
+
+def weight_penalty(layers: Iterable[nn.Module], factor: float) -> Float[Tensor, ""]:
+    """`factor` times the sum of the squares of all weights of `layers`; biases are left out."""
+    return factor * torch.stack([layer.weight.square().sum() for layer in layers]).sum()
