@@ -12,8 +12,6 @@ from scipy.sparse import csr_array
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.models.tower import TowerScorer
-from recae.networks.mult_vae import Layer
 from recae.ranking import fixed_point
 from recae.ranking.fixed_point import exact_row_sums, rows_on_grid, weights_on_grid
 from recae.ranking.propose import recommend_chunk

@@ -116,4 +116,5 @@ def dropped(
 
 def weight_penalty(layers: Iterable[nn.Module], factor: float) -> Float[Tensor, ""]:
     """`factor` times the sum of the squares of all weights of `layers`; biases are left out."""
-    return factor * torch.stack([layer.weight.square().sum() for layer in layers]).sum()
+    squares = [layer.get_parameter("weight").square().sum() for layer in layers]
+    return factor * torch.stack(squares).sum()
