@@ -92,7 +92,9 @@ class Autoencoder(Recommender):
         network: Network = fitted(self._network, self.name)
         return network
 
+    @property
     def ranking(self) -> "Ranking":
+        """The network as it ranks."""
         ranking: Ranking = fitted(self._ranking, self.name)
         return ranking
 
