@@ -20,6 +20,7 @@ from recae.errors import BundleError, ConfigError, DataError, NotFittedError
 from recae.models.registry import MODELS, config_class, create, model_class
 from recae.ranking import propose
 from recae.ranking.propose import recommend_chunk
+from tests.toy import Toy
 
 N_ITEMS = 30
 
@@ -33,6 +34,7 @@ OPTIONS = {
     "gf-cf": {"n_vectors": 4},
     "mult-dae": {**NETWORK, "latent_dim": 8},
     "mult-vae": {**NETWORK, "hidden": (16,), "latent_dim": 8},
+    Toy.name: {**NETWORK, "epochs": 20, "width": 12},
 }
 UNPERSONAL = {"popular", "random"}
 
@@ -179,7 +181,16 @@ def test_values_of_the_training_part_do_not_matter(model, name, train, asking):
 def test_values_of_a_history_do_not_matter(model, asking):
     louder = asking.matrix.copy()
     louder.data = louder.data * np.float32(3)
-    same(model.recommend(Histories(louder), k=7), model.recommend(asking, k=7))
+    same(model.recommend(Histories(louder, asking.order), k=7), model.recommend(asking, k=7))
+
+
+def test_the_order_of_a_history_matters_to_models_that_say_so(model, asking):
+    turned = Histories(asking.matrix, -asking.order)
+    lists, others = (model.recommend(h, k=7) for h in (asking, turned))
+    if model.ordered:
+        assert (lists.items != others.items).any()
+    else:
+        same(lists, others)
 
 
 def test_a_seen_item_is_listed_only_when_asked_for(model, asking):

@@ -5,6 +5,7 @@ writes its checkpoints. What that adds to the memory of the process is what the 
 the system's end of a process that takes too much is an answer too, and harms nobody.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from recae.errors import RecaeError, ResourceError
 from recae.experiment.config import RunConfig
 from recae.experiment.memory import Needs, size
 from recae.experiment.run import make_model
+from recae.models.registry import modules_of_registered
 from recae.training.config import planned_epochs, steps_per_epoch
 
 _STEPS = 2  # an epoch
@@ -183,6 +185,9 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
 
     from recae.evaluation.evaluator import evaluate
 
+    sys.path[:] = about["path"]
+    for module in about["modules"]:
+        importlib.import_module(module)
     config = RunConfig(**about["config"])
     model: Any = make_model(config.model, config)
     libraries_bytes = machine.resident_bytes() - before_bytes
@@ -232,7 +237,12 @@ def _write(folder: Path, split: Split, config: RunConfig) -> None:
         _write_matrix(folder, "target", judged.target)
     torch: Any = sys.modules.get("torch")  # where it is not loaded, nobody gave it threads
     threads = None if torch is None else torch.get_num_threads()
-    about = {"config": config.to_json(), "threads": threads}
+    about = {
+        "config": config.to_json(),
+        "threads": threads,
+        "modules": modules_of_registered(),
+        "path": sys.path,
+    }
     (folder / "run.json").write_text(json.dumps(about))
 
 

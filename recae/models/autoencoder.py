@@ -231,7 +231,7 @@ class Autoencoder(Recommender):
         only where they are on their grids, as those of `arrays` are.
         """
         model = cls(config)
-        n_items = cls._n_items_of(arrays)
+        n_items = cls._n_items_of(config, arrays)
         model.config = config.for_items(n_items)
         network = model.build(n_items, 1, None)
         expected = {name: tuple(p.shape) for name, p in _stored(network).items()}
@@ -253,11 +253,18 @@ class Autoencoder(Recommender):
         return model
 
     @classmethod
-    def _n_items_of(cls, arrays: Mapping[str, np.ndarray]) -> int:
-        """Items of a stored network: as many as its output layer has biases."""
-        if "output.bias" not in arrays:
-            raise BundleError("the weights have no array output.bias")
-        return len(arrays["output.bias"])
+    def _n_items_of(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> int:
+        """Items of stored weights: the size of the first axis that grows with their number."""
+        one, two = (_stored(cls(config).build(n, 1, None)) for n in (1, 2))
+        name, axis = next(
+            (name, axis)
+            for name in one
+            for axis, (a, b) in enumerate(zip(one[name].shape, two[name].shape, strict=True))
+            if a != b
+        )
+        if name not in arrays or arrays[name].ndim <= axis:
+            raise BundleError(f"the weights have no array {name} with {axis + 1} axes")
+        return int(arrays[name].shape[axis])
 
 
 @final
@@ -277,8 +284,8 @@ class Ranking:
         if share:
             share_tables(network, self._exact)
         output = self._exact.output
-        self.weight: Float32[torch.Tensor, "items width"] = output.weight
-        self.bias: Float32[torch.Tensor, " items"] = output.bias
+        self.weight: Float32[torch.Tensor, "items width"] = output.weight.detach()
+        self.bias: Float32[torch.Tensor, " items"] = output.bias.detach().float()
         on_cpu = self.weight.device.type == "cpu"
         self.rounded = None
         if on_cpu and self.weight.shape[1] <= MAX_WIDTH and multiplies_int8():
