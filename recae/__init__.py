@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from recae.models.mult_vae import MultDAE, MultVAE
     from recae.models.popular import Popularity
     from recae.models.random_lists import Random
+    from recae.models.registry import register
     from recae.ranking.recommender import Recommender
     from recae.ranking.topk import TopK
 
@@ -63,6 +64,7 @@ _PUBLIC = {
     "evaluate": "recae.evaluation.evaluator",
     "load": "recae.experiment.run",
     "read_interactions": "recae.data.readers",
+    "register": "recae.models.registry",
     "sample": "recae.data.sample",
     "save": "recae.experiment.run",
     "split": "recae.data.protocols",
@@ -89,6 +91,7 @@ __all__ = [
     "evaluate",
     "load",
     "read_interactions",
+    "register",
     "sample",
     "save",
     "split",

@@ -34,6 +34,7 @@ PUBLIC = [
     "evaluate",
     "load",
     "read_interactions",
+    "register",
     "sample",
     "save",
     "split",

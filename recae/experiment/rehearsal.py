@@ -142,7 +142,7 @@ def rehearse(split: Split, config: RunConfig) -> Rehearsal | None:
         device_bytes=found["device_bytes"],
         checkpoint_bytes=found["checkpoint_bytes"],
         epochs=epochs,
-        steps=epochs * steps_per_epoch(model.config, n_users),
+        steps=epochs * found["passes"] * steps_per_epoch(model.config, n_users),
         step_s=found["step_s"],
         validation_s=found["prepare_s"] + n_validation * found["judge_s_a_user"],
         checkpoint_s=found["checkpoint_s"],
@@ -198,7 +198,7 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         users = IdMap(str(user) for user in range(fold_in.shape[0]))
         validation = HeldOut(fold_in=Histories(fold_in), target=target, users=users)
     n_users = int((np.diff(train.matrix.indptr) > 0).sum())
-    n_steps = min(_STEPS, steps_per_epoch(model.config, n_users))
+    planned = steps_per_epoch(model.config, n_users)
     model = type(model)(replace(model.config, epochs=2, patience=None))
     start = machine.resident_bytes()
     machine.forget_peak()
@@ -211,7 +211,8 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         steps_per_epoch=_STEPS,
     )
     peak = machine.peak_resident_bytes()
-    last = model.training_log[-1]
+    first, last = model.training_log
+    passes = (last.steps - first.steps) // planned
     judge_s = 0.0
     if validation is not None:
         started = time.monotonic()
@@ -222,7 +223,8 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         "added_bytes": max(0, peak - start),
         "device_bytes": torch.cuda.max_memory_allocated() if model.accelerated else 0,
         "checkpoint_bytes": max(f.stat().st_size for f in folder.glob("run/epoch-*.safetensors")),
-        "step_s": (last.seconds - last.validation_s) / n_steps,
+        "passes": passes,
+        "step_s": (last.seconds - last.validation_s) / (passes * min(_STEPS, planned)),
         "prepare_s": last.validation_s - judge_s,
         "judge_s_a_user": 0.0 if validation is None else judge_s / len(validation),
         "checkpoint_s": max(0.0, ends[1] - ends[0] - last.seconds),
