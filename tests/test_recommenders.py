@@ -20,7 +20,7 @@ from recae.errors import BundleError, ConfigError, DataError, NotFittedError
 from recae.models.registry import MODELS, config_class, create, model_class
 from recae.ranking import propose
 from recae.ranking.propose import recommend_chunk
-from tests.toy import Toy
+from tests.toy import known
 
 N_ITEMS = 30
 
@@ -34,7 +34,7 @@ OPTIONS = {
     "gf-cf": {"n_vectors": 4},
     "mult-dae": {**NETWORK, "latent_dim": 8},
     "mult-vae": {**NETWORK, "hidden": (16,), "latent_dim": 8},
-    Toy.name: {**NETWORK, "epochs": 20, "width": 12},
+    "toy": {**NETWORK, "epochs": 20, "width": 12},
 }
 UNPERSONAL = {"popular", "random"}
 
@@ -63,7 +63,13 @@ def train():
     return interactions(two_tastes())
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", autouse=True)
+def toy():
+    with known():
+        yield
+
+
+@pytest.fixture(scope="module", params=[*sorted(MODELS), "toy"])
 def name(request):
     return request.param
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,16 @@ import recae
 from recae.cli.main import run
 from recae.serving.bundle import load_bundle
 from recae_api import create_app
-from tests.toy import Toy
+from tests.toy import Toy, known
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = ["--model", "toy", "--epochs", "4", "--set", "toy.width=8", "--set", "toy.batch_size=64"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy() -> Iterator[None]:
+    with known():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,15 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     source: Path, directory: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "recae", "--import", "tests.toy", "train", str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "recae",
+        "--import",
+        "tests.toy_registered",
+        "train",
+        str(source),
+    ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'api'}"}
     process = subprocess.Popen(
         [*command, "-o", str(out), *SETTINGS], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL

@@ -4,7 +4,8 @@ Two passes with rates of their own, a tied output, a skip over a LayerNorm, a pa
 the whole batch, state that only training needs, and the order of a history matters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from recae.models.autoencoder import Autoencoder
 from recae.models.options import configured
-from recae.models.registry import register
+from recae.models.registry import register, unregister
 from recae.networks import losses
 from recae.networks.batch import Batch
 from recae.networks.layers import ItemTable, linear
@@ -75,7 +76,6 @@ class ToyConfig(TrainingConfig):
     width: int = 8
 
 
-@register
 @final
 class Toy(Autoencoder):
     name: ClassVar[str] = "toy"
@@ -87,3 +87,13 @@ class Toy(Autoencoder):
 
     def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> ToyNetwork:
         return ToyNetwork(n_items, self.config.width, rng)
+
+
+@contextmanager
+def known() -> Iterator[None]:
+    """Let the registry know the toy inside."""
+    register(Toy)
+    try:
+        yield
+    finally:
+        unregister("toy")

@@ -28,7 +28,7 @@ from recae.errors import RecaeError, ResourceError
 from recae.experiment.config import RunConfig
 from recae.experiment.memory import Needs, size
 from recae.experiment.run import make_model
-from recae.models.registry import modules_of_registered
+from recae.models.registry import register, registered
 from recae.training.config import planned_epochs, steps_per_epoch
 
 _STEPS = 2  # an epoch
@@ -186,8 +186,9 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
     from recae.evaluation.evaluator import evaluate
 
     sys.path[:] = about["path"]
-    for module in about["modules"]:
-        importlib.import_module(module)
+    for place in about["models"]:
+        module, _, kind = place.partition(":")
+        register(getattr(importlib.import_module(module), kind))
     config = RunConfig(**about["config"])
     model: Any = make_model(config.model, config)
     libraries_bytes = machine.resident_bytes() - before_bytes
@@ -242,7 +243,7 @@ def _write(folder: Path, split: Split, config: RunConfig) -> None:
     about = {
         "config": config.to_json(),
         "threads": threads,
-        "modules": modules_of_registered(),
+        "models": registered(),
         "path": sys.path,
     }
     (folder / "run.json").write_text(json.dumps(about))

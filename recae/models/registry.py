@@ -56,9 +56,14 @@ def register(model: "type[R]") -> "type[R]":
     return model
 
 
-def modules_of_registered() -> list[str]:
-    """Modules that registered models come from."""
-    return sorted({model.__module__ for model in _REGISTERED.values()})
+def unregister(name: str) -> None:
+    """Forget a registered model."""
+    del _REGISTERED[name], MODELS[name]
+
+
+def registered() -> list[str]:
+    """Registered models, as ``module:class``."""
+    return [MODELS[name] for name in _REGISTERED]
 
 
 def _find_installed() -> None:
