@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/recae demo -o out/demo
+	@$(BIN)/recae demo -o out/demo
 
 check: install
 	$(BIN)/ruff format --check .
