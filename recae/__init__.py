@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from recae.models.popular import Popularity
     from recae.models.random_lists import Random
     from recae.models.registry import register
+    from recae.models.vanilla_ae import VanillaAE
     from recae.ranking.recommender import Recommender
     from recae.ranking.topk import TopK
 
@@ -60,6 +61,7 @@ _PUBLIC = {
     "Recommender": "recae.ranking.recommender",
     "Split": "recae.data.split",
     "TopK": "recae.ranking.topk",
+    "VanillaAE": "recae.models.vanilla_ae",
     "compare": "recae.experiment.compare",
     "evaluate": "recae.evaluation.evaluator",
     "load": "recae.experiment.run",
@@ -87,6 +89,7 @@ __all__ = [
     "Recommender",
     "Split",
     "TopK",
+    "VanillaAE",
     "compare",
     "evaluate",
     "load",

@@ -30,6 +30,7 @@ PUBLIC = [
     "Recommender",
     "Split",
     "TopK",
+    "VanillaAE",
     "compare",
     "evaluate",
     "load",

@@ -34,6 +34,7 @@ OPTIONS = {
     "gf-cf": {"n_vectors": 4},
     "mult-dae": {**NETWORK, "latent_dim": 8},
     "mult-vae": {**NETWORK, "hidden": (16,), "latent_dim": 8},
+    "vanilla-ae": {**NETWORK, "epochs": 40, "latent_dim": 4},
     "toy": {**NETWORK, "epochs": 20, "width": 12},
 }
 UNPERSONAL = {"popular", "random"}
