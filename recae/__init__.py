@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from recae.models.mult_vae import MultDAE, MultVAE
     from recae.models.popular import Popularity
     from recae.models.random_lists import Random
+    from recae.models.registry import register
+    from recae.models.vanilla_ae import VanillaAE
     from recae.ranking.recommender import Recommender
     from recae.ranking.topk import TopK
 
@@ -59,10 +61,12 @@ _PUBLIC = {
     "Recommender": "recae.ranking.recommender",
     "Split": "recae.data.split",
     "TopK": "recae.ranking.topk",
+    "VanillaAE": "recae.models.vanilla_ae",
     "compare": "recae.experiment.compare",
     "evaluate": "recae.evaluation.evaluator",
     "load": "recae.experiment.run",
     "read_interactions": "recae.data.readers",
+    "register": "recae.models.registry",
     "sample": "recae.data.sample",
     "save": "recae.experiment.run",
     "split": "recae.data.protocols",
@@ -85,10 +89,12 @@ __all__ = [
     "Recommender",
     "Split",
     "TopK",
+    "VanillaAE",
     "compare",
     "evaluate",
     "load",
     "read_interactions",
+    "register",
     "sample",
     "save",
     "split",

@@ -459,7 +459,12 @@ def test_no_interactions_are_refused(kind):
         (ALS, {"alpha": 10**400}, "option alpha is 1000+; it is of type float"),
         (MultVAE, {"epochs": True}, "option epochs is True; it is of type int | 'auto'"),
         (MultVAE, {"hidden": [64, "8"]}, r"option hidden is \[64, '8'\]; it is of type list of in"),
-        (MultVAE, {"path": "quick"}, "option path is 'quick'; it is of type 'plain' | 'gather"),
+        (
+            MultVAE,
+            {"precision": "half"},
+            "option precision is 'half'; it is of type 'auto' | 'float",
+        ),
+        (MultVAE, {"path": "fast"}, "MultVAEConfig has no option 'path'"),
         (Popularity, {"l2": 1.0}, "PopularityConfig has no option 'l2'; it accepts none"),
     ],
 )

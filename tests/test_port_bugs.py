@@ -67,16 +67,12 @@ def _cases() -> list[Any]:
     ]
 
 
-def _wrap_encode(
-    patch: Patch, change: Callable[[Batch, Any], tuple[Batch, Any]]
-) -> None:
-    """Let `change` alter the histories and masks that the encoders are given."""
+def _wrap_first(patch: Patch, change: Callable[[Batch, Any], tuple[Batch, Any]]) -> None:
+    """Let `change` alter the histories and masks that the first layers are given."""
 
     def wrap(network: Any) -> None:
-        original = network.encode
-        patch.setattr(
-            network, "encode", lambda self, x, keep=None: original(self, *change(x, keep))
-        )
+        original = network.first
+        patch.setattr(network, "first", lambda self, x, keep: original(self, *change(x, keep)))
 
     wrap(mult_vae.MultVAENetwork)
     wrap(mult_vae.MultDAENetwork)
@@ -112,9 +108,9 @@ def _mean_kl(patch: Patch) -> None:
 @bug("histories are not normalised in training", "vae loss", "dae loss", "vae training")
 def _no_norm(patch: Patch) -> None:
     def ones(self: Batch, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        return torch.ones(len(self.items), dtype=dtype)
+        return torch.ones(len(self), dtype=dtype)
 
-    patch.setattr(Batch, "normalised", ones)
+    patch.setattr(Batch, "inverse_norms", ones)
 
 
 @bug("histories are not normalised at prediction", "vae prediction", "dae prediction")
@@ -214,7 +210,7 @@ def _dropout_before_norm(patch: Patch) -> None:
         lengths = torch.zeros_like(x.lengths).index_add(0, x.rows(), keep.long())
         return Batch(x.items[keep], lengths.cumsum(0) - lengths, lengths, x.n_items), None
 
-    _wrap_encode(patch, kept)
+    _wrap_first(patch, kept)
 
 
 @bug("dropout does not rescale", "vae loss", "dae loss")
@@ -237,9 +233,7 @@ def _swapped_rate(patch: Patch) -> None:
 def _same_noise(patch: Patch) -> None:
     original = Batch.normal
 
-    def fixed(
-        self: Batch, width: int, rng: torch.Generator, dtype: torch.dtype
-    ) -> torch.Tensor:
+    def fixed(self: Batch, width: int, rng: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
         return original(self, width, torch.Generator().manual_seed(0), dtype)
 
     patch.setattr(Batch, "normal", fixed)
@@ -275,9 +269,9 @@ def _log_deviation(patch: Patch) -> None:
 
 @bug("mean and log-variance are swapped", "vae loss")
 def _swapped_halves(patch: Patch) -> None:
-    original = mult_vae.MultVAENetwork.encode
+    original = mult_vae.MultVAENetwork.posterior
     patch.setattr(
-        mult_vae.MultVAENetwork, "encode", lambda self, x, keep=None: original(self, x, keep)[::-1]
+        mult_vae.MultVAENetwork, "posterior", lambda self, x, keep: original(self, x, keep)[::-1]
     )
 
 

@@ -87,7 +87,9 @@ def test_masks_and_candidates_are_kept_out_of_8_bits_too():
         assert found.items[user].tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("kind", ["fine", "coarse", "offset", "huge", "tiny", "zero"])
+@pytest.mark.parametrize(
+    "kind", ["fine", "coarse", "coarse history", "offset", "huge", "tiny", "zero"]
+)
 def test_no_score_is_further_off_than_the_bound(kind):
     """Weights that 8 bits round all the same way, or cannot tell apart at all."""
     weight, bias, hidden = layer_and_hidden(3, n_users=20, n_items=300)
@@ -95,6 +97,11 @@ def test_no_score_is_further_off_than_the_bound(kind):
         hidden = hidden.sign()
         weight = 10.49 * hidden[0].expand(300, 40).clone()
         weight[:, 0] = 127  # one step is 1: .49 are lost everywhere else
+        bias = torch.full_like(bias, -40.0)
+    elif kind == "coarse history":  # the same of the hidden numbers, with weights that are kept
+        weight = hidden[0].sign().expand(300, 40).float().clone()
+        hidden = 10.49 * hidden[:1].sign().expand(20, 40).clone()
+        hidden[:, 0] = 127
         bias = torch.full_like(bias, -40.0)
     elif kind == "offset":
         bias = bias + 1e4
@@ -112,7 +119,7 @@ def test_no_score_is_further_off_than_the_bound(kind):
     rows, items = np.repeat(np.arange(20), 300), np.tile(np.arange(300), 20)
     exact = scorer.exact(rows, items).astype(np.float64).reshape(20, 300)
     assert (np.abs(exact - fast) <= proposals.error[:, None]).all()
-    if kind == "coarse":  # the bound is not far from what can happen
+    if kind.startswith("coarse"):  # the bound is not far from what can happen
         assert (np.abs(exact - fast).max(axis=1) >= 0.9 * proposals.error)[0]
 
 

@@ -19,6 +19,7 @@ from recae.data.interactions import Interactions
 from recae.errors import BundleError, ConfigError, DataError, NotFittedError
 from recae.models.registry import MODELS, config_class, create, model_class
 from recae.ranking.propose import recommend_chunk
+from tests.toy import known
 
 N_ITEMS = 30
 
@@ -32,6 +33,8 @@ OPTIONS = {
     "gf-cf": {"n_vectors": 4},
     "mult-dae": {**NETWORK, "latent_dim": 8},
     "mult-vae": {**NETWORK, "hidden": (16,), "latent_dim": 8},
+    "vanilla-ae": {**NETWORK, "epochs": 40, "latent_dim": 4},
+    "toy": {**NETWORK, "epochs": 20, "width": 12},
 }
 UNPERSONAL = {"popular", "random"}
 
@@ -60,7 +63,13 @@ def train():
     return interactions(two_tastes())
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", autouse=True)
+def toy():
+    with known():
+        yield
+
+
+@pytest.fixture(scope="module", params=[*sorted(MODELS), "toy"])
 def name(request):
     return request.param
 
@@ -178,7 +187,16 @@ def test_values_of_the_training_part_do_not_matter(model, name, train, asking):
 def test_values_of_a_history_do_not_matter(model, asking):
     louder = asking.matrix.copy()
     louder.data = louder.data * np.float32(3)
-    same(model.recommend(Histories(louder), k=7), model.recommend(asking, k=7))
+    same(model.recommend(Histories(louder, asking.order), k=7), model.recommend(asking, k=7))
+
+
+def test_the_order_of_a_history_matters_to_models_that_say_so(model, asking):
+    turned = Histories(asking.matrix, -asking.order)
+    lists, others = (model.recommend(h, k=7) for h in (asking, turned))
+    if model.ordered:
+        assert (lists.items != others.items).any()
+    else:
+        same(lists, others)
 
 
 def test_a_seen_item_is_listed_only_when_asked_for(model, asking):

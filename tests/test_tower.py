@@ -7,10 +7,8 @@ import torch
 from recae.data.interactions import Interactions
 from recae.data.protocols import split
 from recae.data.synthetic import Synthetic
-from recae.models.autoencoder import Autoencoder
+from recae.models.autoencoder import Autoencoder, Ranking
 from recae.models.mult_vae import MultDAE, MultVAE
-from recae.models.tower import ExactTower
-from recae.models.mult_vae import Layer
 from recae.ranking.rounded import RoundedTable
 
 WIDTH, LATENT = 32, 4
@@ -45,9 +43,7 @@ def held_bytes(model: Autoencoder) -> int:
             waiting += value.values()
         elif isinstance(value, list | tuple):
             waiting += value
-        elif isinstance(value, Layer):
-            waiting += [value.weight, value.bias]
-        elif isinstance(value, torch.nn.Module | Autoencoder | ExactTower | RoundedTable):
+        elif isinstance(value, torch.nn.Module | Autoencoder | RoundedTable | Ranking):
             waiting += vars(value).values()
     return sum(storages.values())
 

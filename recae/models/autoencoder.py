@@ -63,7 +63,7 @@ class Autoencoder(Recommender):
             )
         self.config = self._asked = config
         self._network: Network | None = None
-        self._ranking: _Ranking | None = None
+        self._ranking: Ranking | None = None
         self.training_log = ()
 
     @abstractmethod
@@ -76,12 +76,12 @@ class Autoencoder(Recommender):
     @property
     def n_items(self) -> int:
         """Number of items the model knows."""
-        return len(self._fitted_ranking().weight)
+        return len(self.ranking.weight)
 
     @property
     def accelerated(self) -> bool:
         """Whether the fitted network lies on another device than the CPU."""
-        return self._fitted_ranking().weight.device.type != "cpu"
+        return self.ranking.weight.device.type != "cpu"
 
     @property
     def network(self) -> Network:
@@ -92,8 +92,10 @@ class Autoencoder(Recommender):
         network: Network = fitted(self._network, self.name)
         return network
 
-    def _fitted_ranking(self) -> "_Ranking":
-        ranking: _Ranking = fitted(self._ranking, self.name)
+    @property
+    def ranking(self) -> "Ranking":
+        """The network as it ranks."""
+        ranking: Ranking = fitted(self._ranking, self.name)
         return ranking
 
     @final
@@ -131,7 +133,7 @@ class Autoencoder(Recommender):
         if validation is not None:
 
             def validate() -> float:
-                self._ranking = _Ranking(network)
+                self._ranking = Ranking(network)
                 report = evaluate(self, validation, metrics=(config.validation_metric,))
                 self._ranking = None  # its memory is for the training, and for the next one
                 return report[config.validation_metric].mean
@@ -154,7 +156,7 @@ class Autoencoder(Recommender):
             steps_per_epoch=steps_per_epoch,
         )
         network.eval()
-        self._ranking = _Ranking(network, share=True)
+        self._ranking = Ranking(network, share=True)
         return self
 
     @final
@@ -166,13 +168,13 @@ class Autoencoder(Recommender):
     @final
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
-        ranking = self._fitted_ranking()
+        ranking = self.ranking
         return ranking.scorer(ranking.encoded(histories, ordered=self.ordered))
 
     @final
     def item_vectors(self) -> Float32[np.ndarray, "items width"]:
         """Row of the output layer of each item, shape ``(n_items, width)``; biases left out."""
-        return self._fitted_ranking().weight.cpu().numpy()
+        return self.ranking.weight.cpu().numpy()
 
     @final
     def encode(self, histories: Histories) -> Float32[np.ndarray, "users latent"]:
@@ -182,7 +184,7 @@ class Autoencoder(Recommender):
         -------
         Shape ``(len(histories), latent_dim)``; a row depends on its history alone.
         """
-        ranking = self._fitted_ranking()
+        ranking = self.ranking
         parts = [
             ranking.encoded(h, ordered=self.ordered).float().cpu().numpy()
             for h in _batches(self._accepted(histories))
@@ -194,7 +196,7 @@ class Autoencoder(Recommender):
         self, codes: Float32[np.ndarray, "users latent"]
     ) -> Float32[np.ndarray, "users items"]:
         """Scores of all items for each code, dense, shape ``(users, n_items)``."""
-        ranking = self._fitted_ranking()
+        ranking = self.ranking
         hidden = ranking.hidden(torch.from_numpy(codes).to(ranking.weight.device, torch.float64))
         scores = torch.addmm(ranking.bias, hidden.float(), ranking.weight.T)
         return scores.cpu().numpy()
@@ -210,7 +212,7 @@ class Autoencoder(Recommender):
         """
         out = []
         for batch in _batches(self._accepted(histories)):
-            x = Batch.of(batch, device=self._fitted_ranking().weight.device)
+            x = Batch.of(batch, device=self.ranking.weight.device)
             scores = torch.from_numpy(self.score(batch)).to(x.items.device, torch.float64)
             lost = self.network.reconstruction(scores, x) / x.lengths  # 0 / 0 is NaN
             out.append(lost.cpu().numpy())
@@ -229,7 +231,7 @@ class Autoencoder(Recommender):
         only where they are on their grids, as those of `arrays` are.
         """
         model = cls(config)
-        n_items = cls._n_items_of(arrays)
+        n_items = cls._n_items_of(config, arrays)
         model.config = config.for_items(n_items)
         network = model.build(n_items, 1, None)
         expected = {name: tuple(p.shape) for name, p in _stored(network).items()}
@@ -247,19 +249,26 @@ class Autoencoder(Recommender):
         network.load_state_dict(weights, assign=True, strict=False)
         device = resolve_device("auto")  # where it is loaded need not be where it was trained
         model._network = network.to(device).eval()
-        model._ranking = _Ranking(network, share=True)
+        model._ranking = Ranking(network, share=True)
         return model
 
     @classmethod
-    def _n_items_of(cls, arrays: Mapping[str, np.ndarray]) -> int:
-        """Items of a stored network: as many as its output layer has biases."""
-        if "output.bias" not in arrays:
-            raise BundleError("the weights have no array output.bias")
-        return len(arrays["output.bias"])
+    def _n_items_of(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> int:
+        """Items of stored weights: the size of the first axis that grows with their number."""
+        one, two = (_stored(cls(config).build(n, 1, None)) for n in (1, 2))
+        name, axis = next(
+            (name, axis)
+            for name in one
+            for axis, (a, b) in enumerate(zip(one[name].shape, two[name].shape, strict=True))
+            if a != b
+        )
+        if name not in arrays or arrays[name].ndim <= axis:
+            raise BundleError(f"the weights have no array {name} with {axis + 1} axes")
+        return int(arrays[name].shape[axis])
 
 
 @final
-class _Ranking:
+class Ranking:
     """A network as it ranks: exact, with its output layer in the forms that proposals need.
 
     Parameters
@@ -275,15 +284,15 @@ class _Ranking:
         if share:
             share_tables(network, self._exact)
         output = self._exact.output
-        self.weight: Float32[torch.Tensor, "items width"] = output.weight
-        self.bias: Float32[torch.Tensor, " items"] = output.bias
+        self.weight: Float32[torch.Tensor, "items width"] = output.weight.detach()
+        self.bias: Float32[torch.Tensor, " items"] = output.bias.detach().float()
         on_cpu = self.weight.device.type == "cpu"
-        self._rounded = None
+        self.rounded = None
         if on_cpu and self.weight.shape[1] <= MAX_WIDTH and multiplies_int8():
-            self._rounded = RoundedTable(self.weight, self.bias)
-        self._wide = None
+            self.rounded = RoundedTable(self.weight, self.bias)
+        self.wide = None
         if on_cpu and 8 * self.weight.numel() <= WIDE_BYTES:
-            self._wide = self.weight.to(torch.float64)
+            self.wide = self.weight.to(torch.float64)
 
     @torch.no_grad()
     def encoded(
@@ -305,7 +314,7 @@ class _Ranking:
     def scorer(self, code: Float64[torch.Tensor, "batch latent"]) -> LinearScorer:
         """Scores of codes."""
         hidden = self.hidden(code)
-        return LinearScorer(hidden, self.weight, self.bias, rounded=self._rounded, wide=self._wide)
+        return LinearScorer(hidden, self.weight, self.bias, rounded=self.rounded, wide=self.wide)
 
 
 def _stored(network: Network) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64, Shaped
 from torch import Tensor
 
 from recae.data.histories import Histories
@@ -85,9 +85,14 @@ class Batch:
         """What divides each binary row by its L2 norm: ``1 / sqrt(length)``; 1 for empty rows."""
         return torch.rsqrt(self.lengths.clamp(min=1).to(dtype))
 
-    def each_entry(self, numbers: Float[Tensor, " batch"]) -> Float[Tensor, " nnz"]:
+    def each_entry(self, numbers: Shaped[Tensor, " batch"]) -> Shaped[Tensor, " nnz"]:
         """Number of its row for each entry."""
         return numbers.repeat_interleave(self.lengths, output_size=len(self.items))
+
+    def newest(self) -> "Batch":
+        """Last item of each row, the newest where rows are in time order; empty rows stay empty."""
+        entries = torch.arange(len(self.items), device=self.items.device)
+        return self.only(entries == self.each_entry(self.offsets + self.lengths - 1))
 
     def only(self, keep: Bool[Tensor, " nnz"]) -> "Batch":
         """Rows with those entries where `keep` is true."""

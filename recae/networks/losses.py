@@ -39,6 +39,36 @@ def multinomial_nll(logits: Float[Tensor, "batch items"], x: Batch) -> Float[Ten
     return log_likelihood.new_zeros(len(x)).index_add(0, rows, -log_likelihood)
 
 
+def squared_error(scores: Float[Tensor, "batch items"], x: Batch) -> Float[Tensor, " batch"]:
+    """Squared distance of each history from its scores: ``sum_i (scores_i - x_i)**2``.
+
+    Examples
+    --------
+    >>> from recae.data.histories import Histories
+    >>> squared_error(torch.tensor([[0.5, 2.0]]), Batch.of(Histories.from_lists([[0]], n_items=2)))
+    tensor([4.2500])
+    """
+    own = scores[x.rows(), x.items]  # (nnz,)
+    return scores.square().sum(dim=1).index_add(0, x.rows(), 1.0 - 2.0 * own)
+
+
+def linear_squared_error(
+    hidden: Float[Tensor, "batch width"], output: nn.Linear, x: Batch
+) -> Float[Tensor, " batch"]:
+    """`squared_error` of ``output(hidden)`` without the scores of all items.
+
+    With ``W`` and ``b`` of the layer, ``sum_i s_i**2 = h' W'W h + 2 b'W h + b'b``: a table of
+    ``width x width`` takes the place of one of ``batch x items``. The others are the scores of the
+    history's own items.
+    """
+    weight, bias = output.weight, output.bias
+    all_items = ((hidden @ (weight.T @ weight)) * hidden).sum(dim=1)
+    all_items = all_items + 2.0 * (hidden @ (weight.T @ bias)) + bias @ bias
+    rows = x.rows()
+    own = (weight[x.items] * hidden[rows]).sum(dim=1) + bias[x.items]  # (nnz,)
+    return all_items.index_add(0, rows, (1.0 - 2.0 * own).to(all_items.dtype))
+
+
 def gaussian_kl(
     mu: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, " batch"]:
@@ -116,4 +146,5 @@ def dropped(
 
 def weight_penalty(layers: Iterable[nn.Module], factor: float) -> Float[Tensor, ""]:
     """`factor` times the sum of the squares of all weights of `layers`; biases are left out."""
-    return factor * torch.stack([layer.weight.square().sum() for layer in layers]).sum()
+    squares = [layer.get_parameter("weight").square().sum() for layer in layers]
+    return factor * torch.stack(squares).sum()
