@@ -18,7 +18,6 @@ from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.errors import BundleError, ConfigError, DataError, NotFittedError
 from recae.models.registry import MODELS, config_class, create, model_class
-from recae.ranking import propose
 from recae.ranking.propose import recommend_chunk
 from tests.toy import known
 
@@ -164,7 +163,7 @@ def test_one_user_at_a_time_equals_the_batch(model, asking):
 
 def test_chunks_of_rows_change_nothing(model, asking, monkeypatch):
     expected = model.recommend(asking, k=7)
-    monkeypatch.setattr(propose, "MAX_CELLS", 5 * N_ITEMS)
+    monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", 5 * N_ITEMS)
     monkeypatch.setattr(type(model), "users_per_pass", 1)
     same(model.recommend(asking, k=7), expected)
 
@@ -337,7 +336,7 @@ def test_chunks_ranked_side_by_side_change_nothing(
 ):
     expected = model.recommend(asking, k=7, exclude=[2, 3])
     torch.set_num_threads(3)
-    monkeypatch.setattr(propose, "MAX_CELLS", 5 * N_ITEMS)
+    monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", 5 * N_ITEMS)
     monkeypatch.setattr(type(model), "users_per_pass", 1)
     batches = list(model.recommend_batches(asking, k=7, batch_size=batch_size, exclude=[2, 3]))
     assert [rows.start for rows, _ in batches] == list(range(0, len(asking), batch_size))

@@ -14,13 +14,13 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError
-from recae.models.item_weights import ItemWeightScorer
 from recae.models.options import configured
 from recae.models.spd import BLOCK, blocks_of, invert_panels, spd_inverse
 from recae.models.stored import check_arrays, check_shape
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import TableScorer
 
 FLOAT64_UP_TO = 16_384  # unknowns of a float64 solve; above, float32 halves its memory
 
@@ -107,7 +107,7 @@ class EASE(Recommender):
         """Scores of `histories`."""
         weights = fitted(self._weights, self.name)
         assert self._row_bounds is not None
-        return ItemWeightScorer(weights, self._row_bounds, histories)
+        return TableScorer(weights, self._row_bounds, histories)
 
     def item_scorer(self, items: Histories) -> Scorer:
         """Scores of histories of one item: that item's row of the table."""

@@ -1,14 +1,12 @@
 """`Popularity`: the most interacted items, the same for everybody."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float32
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
@@ -17,6 +15,7 @@ from recae.models.options import configured
 from recae.models.stored import check_arrays
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import DenseScorer
 
 
 @final
@@ -56,7 +55,8 @@ class Popularity(Recommender):
 
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`, all the same."""
-        return SameForAll(fitted(self._counts, self.name), len(histories))
+        counts = fitted(self._counts, self.name)
+        return DenseScorer(np.broadcast_to(counts, (len(histories), len(counts))), histories)
 
     def arrays(self) -> Arrays:
         """``counts``, float32, shape ``(items,)``."""
@@ -69,28 +69,3 @@ class Popularity(Recommender):
         check_arrays(cls.name, arrays, {"counts": (np.float32, 1)})
         model._counts = arrays["counts"]
         return model
-
-
-@final
-class SameForAll:
-    """`Scorer` of a model whose scores do not depend on the history."""
-
-    def __init__(self, scores: Float32[np.ndarray, " items"], n_users: int) -> None:
-        self._scores = scores
-        self._n_users = n_users
-
-    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
-        """All items at once."""
-        scores = torch.from_numpy(self._scores)
-        yield slice(0, len(scores)), scores.repeat(self._n_users, 1)
-
-    def exact(
-        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
-    ) -> Float32[np.ndarray, " pairs"]:
-        """Return the scores themselves."""
-        scores: np.ndarray = self._scores[items]
-        return scores
-
-    def error_bound(self) -> Float64[np.ndarray, " users"]:
-        """Both are equal."""
-        return np.zeros(self._n_users)

@@ -19,8 +19,8 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, NotFittedError, shown
-from recae.ranking.propose import recommend_chunk, rows_at_once
-from recae.ranking.scorer import Scorer
+from recae.ranking.propose import recommend_chunk
+from recae.ranking.scorer import Scorer, rows_at_once
 from recae.ranking.side_by_side import batches_at_once, side_by_side
 from recae.ranking.topk import TopK
 
