@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from recae.models.als import ALS
     from recae.models.bpr import BPR
     from recae.models.ease import EASE
+    from recae.models.edlae import EDLAE
     from recae.models.gf_cf import GFCF
     from recae.models.item_knn import ItemKNN
     from recae.models.mult_vae import MultDAE, MultVAE
@@ -48,6 +49,7 @@ _PUBLIC = {
     "ALS": "recae.models.als",
     "BPR": "recae.models.bpr",
     "EASE": "recae.models.ease",
+    "EDLAE": "recae.models.edlae",
     "GFCF": "recae.models.gf_cf",
     "HeldOut": "recae.data.split",
     "Histories": "recae.data.histories",
@@ -76,6 +78,7 @@ __all__ = [
     "ALS",
     "BPR",
     "EASE",
+    "EDLAE",
     "GFCF",
     "HeldOut",
     "Histories",

@@ -18,6 +18,7 @@ PUBLIC = [
     "ALS",
     "BPR",
     "EASE",
+    "EDLAE",
     "GFCF",
     "HeldOut",
     "Histories",

@@ -30,6 +30,7 @@ OPTIONS = {
     "als": {"factors": 2, "regularization": 1.0, "iterations": 5},
     "bpr": {"factors": 2},
     "ease": {"l2": 5.0},
+    "edlae": {"l2": 5.0},
     "gf-cf": {"n_vectors": 4},
     "mult-dae": {**NETWORK, "latent_dim": 8},
     "mult-vae": {**NETWORK, "hidden": (16,), "latent_dim": 8},

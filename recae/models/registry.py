@@ -20,6 +20,7 @@ MODELS = {
     "bpr": "recae.models.bpr:BPR",
     "gf-cf": "recae.models.gf_cf:GFCF",
     "ease": "recae.models.ease:EASE",
+    "edlae": "recae.models.edlae:EDLAE",
     "vanilla-ae": "recae.models.vanilla_ae:VanillaAE",
     "mult-dae": "recae.models.mult_vae:MultDAE",
     "mult-vae": "recae.models.mult_vae:MultVAE",
