@@ -106,7 +106,9 @@ def model_class(name: str) -> "type[Recommender]":
 
 def config_class(name: str) -> type[Any]:
     """Config dataclass of the model called `name`."""
-    found: type[Any] = model_class(name).__annotations__["config"]
+    from recae.ranking.recommender import NoOptions
+
+    found: type[Any] = vars(model_class(name)).get("__annotations__", {}).get("config", NoOptions)
     return found
 
 
@@ -119,4 +121,6 @@ def create(name: str, options: Mapping[str, object] | None = None) -> "Recommend
         If the name, an option or a value is not accepted.
     """
     model: Any = model_class(name)
-    return model(configured(config_class(name), None, dict(options or {})))  # type: ignore[no-any-return]  # classes take a config
+    kind = config_class(name)
+    config = configured(kind, None, dict(options or {}))
+    return model(config) if "config" in vars(model).get("__annotations__", {}) else model()  # type: ignore[no-any-return]  # classes take a config
