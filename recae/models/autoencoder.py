@@ -17,7 +17,6 @@ from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError, DataError
 from recae.evaluation.evaluator import evaluate, fingerprint
 from recae.evaluation.names import parse_metric
-from recae.models.options import config_json
 from recae.models.tower import ExactTower
 from recae.networks.batch import SparseBatch
 from recae.networks.losses import multinomial_nll
@@ -136,7 +135,7 @@ class Autoencoder(Recommender):
 
         identity: dict[str, object] = {
             "model": self.name,
-            "config": config_json(config),
+            "config": config.to_json(),
             "data": train.fingerprint(),
             "validation": None if validation is None else fingerprint(validation),
             "torch": torch.__version__,

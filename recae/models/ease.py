@@ -13,11 +13,11 @@ from scipy.sparse import csr_array
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import ConfigError, DataError
+from recae.errors import DataError
 from recae.models.item_weights import ItemWeightScorer
-from recae.models.options import configured
 from recae.models.spd import BLOCK, blocks_of, invert_panels, spd_inverse
 from recae.models.stored import check_arrays, check_shape
+from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
@@ -27,20 +27,16 @@ FLOAT64_UP_TO = 16_384  # unknowns of a float64 solve; above, float32 halves its
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EASEConfig:
-    """Hyper-parameters of `EASE`.
+class EASEConfig(Options):
+    """Hyper-parameters of `EASE`."""
 
-    Attributes
-    ----------
-    l2
-        Weight of the squared entries of the item-item table; grows with the number of users.
-    """
-
-    l2: float = 500.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.l2 < float("inf"):
-            raise ConfigError(f"l2 is {self.l2}; above 0 is accepted")
+    l2: float = option(
+        500.0,
+        above=0,
+        search=Range(1.0, 20000.0, log=True),
+        help="Weight of the squared entries of the item-item table; grows with the number of"
+        " users.",
+    )
 
 
 @final
@@ -58,10 +54,11 @@ class EASE(Recommender):
     """
 
     name: ClassVar[str] = "ease"
+    Config: ClassVar[type[Options]] = EASEConfig
     config: EASEConfig
 
-    def __init__(self, config: EASEConfig | None = None, **options: object) -> None:
-        self.config = configured(EASEConfig, config, options)
+    @configured_by(EASEConfig)
+    def __init__(self) -> None:
         self._weights: torch.Tensor | None = None
         self._row_bounds: np.ndarray | None = None
 
@@ -120,7 +117,7 @@ class EASE(Recommender):
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "EASE":
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)
+        model = cls.configured(config)
         check_arrays(cls.name, arrays, {"weights": (np.float32, 2)})
         weights = arrays["weights"]
         check_shape("weights", weights, (len(weights), len(weights)))

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recae.errors import ConfigError
-from recae.models.options import configured
 
 if TYPE_CHECKING:
+    from recae.options import Options
     from recae.ranking.recommender import Recommender
 
 MODELS = {
@@ -49,10 +49,9 @@ def model_class(name: str) -> "type[Recommender]":
     return found
 
 
-def config_class(name: str) -> type[Any]:
-    """Config dataclass of the model called `name`."""
-    found: type[Any] = model_class(name).__annotations__["config"]
-    return found
+def config_class(name: str) -> "type[Options]":
+    """Options of the model called `name`."""
+    return model_class(name).Config
 
 
 def create(name: str, options: Mapping[str, object] | None = None) -> "Recommender":
@@ -63,5 +62,4 @@ def create(name: str, options: Mapping[str, object] | None = None) -> "Recommend
     ConfigError
         If the name, an option or a value is not accepted.
     """
-    model: Any = model_class(name)
-    return model(configured(config_class(name), None, dict(options or {})))  # type: ignore[no-any-return]  # classes take a config
+    return model_class(name)(**options or {})

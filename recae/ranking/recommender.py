@@ -19,6 +19,7 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import ConfigError, DataError, NotFittedError, shown
+from recae.options import Options
 from recae.ranking.propose import recommend_chunk, rows_at_once
 from recae.ranking.scorer import Scorer
 from recae.ranking.side_by_side import batches_at_once, side_by_side
@@ -62,8 +63,8 @@ class Recommender(ABC):
     ----------
     name
         Name in the registry and on the command line.
-    config
-        Frozen dataclass of all hyper-parameters; nothing else holds them.
+    Config, config
+        Options of the model, and their values; nothing else holds hyper-parameters.
     ordered
         Whether the order inside a history changes the result.
     fitted_on
@@ -83,6 +84,7 @@ class Recommender(ABC):
     note: ClassVar[str] = ""
     users_per_pass: ClassVar[int] = 1
     trained_in_steps: ClassVar[bool] = False
+    Config: ClassVar[type[Options]]
     config: Any
     fitted_on: str | None = None
 
@@ -157,6 +159,11 @@ class Recommender(ABC):
     @abstractmethod
     def arrays(self) -> Arrays:
         """What was learnt, as named arrays: what a model directory stores."""
+
+    @classmethod
+    def configured(cls: type[R], config: Any) -> R:
+        """Unfitted model with a whole `config`, a `Config`."""
+        return cls(config=config)  # type: ignore[call-arg]  # constructors are about options by name
 
     @classmethod
     @abstractmethod
