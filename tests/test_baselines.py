@@ -24,7 +24,6 @@ from recae.models.gf_cf import GFCF
 from recae.models.implicit_fit import one_blas_thread
 from recae.models.item_knn import ItemKNN
 from recae.models.mult_vae import MultVAE
-from recae.models.options import configured
 from recae.models.pairwise import N_DRAWS, even_draws, pairwise_users
 from recae.models.popular import Popularity
 from recae.models.random_lists import Random, RandomConfig
@@ -438,9 +437,9 @@ def test_no_interactions_are_refused(kind):
         (ItemKNN, {"k_neighbours": 0}, "k_neighbours is 0; at least 1"),
         (ItemKNN, {"similarity": "jaccard"}, "similarity is 'jaccard'"),
         (ItemKNN, {"bm25_b": 1.5}, "bm25_b is 1.5; 0 to 1"),
-        (ItemKNN, {"bm25_k1": -1.0}, "bm25_k1 is -1.0; 0 or above"),
+        (ItemKNN, {"bm25_k1": -1.0}, "bm25_k1 is -1.0; at least 0 is accepted"),
         (ALS, {"factors": 0}, "factors is 0"),
-        (ALS, {"regularization": 0.0}, "regularization is 0.0"),
+        (ALS, {"regularization": 0.0}, "ALS: option regularization is 0.0; above 0 is accepted"),
         (ALS, {"rng": -1}, "rng is -1"),
         (BPR, {"factors": 0}, "factors is 0"),
         (BPR, {"learning_rate": 0.0}, "learning_rate is 0.0"),
@@ -448,24 +447,26 @@ def test_no_interactions_are_refused(kind):
         (BPR, {"regularization": -1.0}, "regularization is -1.0"),
         (BPR, {"popularity": -0.1}, "popularity is -0.1; 0 to 1"),
         (BPR, {"rng": -1}, "rng is -1"),
-        (Random, {"rng": 2**63}, "rng is 9223372036854775808; 0 to"),
+        (
+            Random,
+            {"rng": 2**63},
+            "rng is 9223372036854775808; 0 to 9223372036854775807 is accepted",
+        ),
         (GFCF, {"n_vectors": 0}, "n_vectors is 0"),
         (GFCF, {"alpha": -0.1}, "alpha is -0.1"),
+        (GFCF, {"alpha": math.inf}, "option alpha is inf; at least 0 is accepted"),
+        (GFCF, {"alpha": math.nan}, "option alpha is nan; at least 0 is accepted"),
         (GFCF, {"rng": -1}, "rng is -1"),
-        (ALS, {"unknown": 1}, "ALSConfig has no option 'unknown'; it accepts factors, "),
-        (ALS, {"factors": "64"}, "ALSConfig: option factors is '64'; it is of type int"),
+        (ALS, {"unknown": 1}, "ALS has no option 'unknown'; it accepts factors, "),
+        (ALS, {"factors": "64"}, "ALS: option factors is '64'; it is of type int"),
         (ALS, {"factors": True}, "option factors is True; it is of type int"),
         (ALS, {"factors": 64.0}, "option factors is 64.0; it is of type int"),
         (ALS, {"alpha": 10**400}, "option alpha is 1000+; it is of type float"),
         (MultVAE, {"epochs": True}, "option epochs is True; it is of type int | 'auto'"),
         (MultVAE, {"hidden": [64, "8"]}, r"option hidden is \[64, '8'\]; it is of type list of in"),
-        (
-            MultVAE,
-            {"precision": "half"},
-            "option precision is 'half'; it is of type 'auto' | 'float",
-        ),
-        (MultVAE, {"path": "fast"}, "MultVAEConfig has no option 'path'"),
-        (Popularity, {"l2": 1.0}, "PopularityConfig has no option 'l2'; it accepts none"),
+        (MultVAE, {"precision": "half"}, "option precision is 'half'; it is of type 'auto' | "),
+        (MultVAE, {"path": "fast"}, "MultVAE has no option 'path'"),
+        (Popularity, {"l2": 1.0}, "Popularity has no option 'l2'; it accepts none"),
     ],
 )
 def test_options_that_are_not_accepted(kind, options, message):
@@ -482,7 +483,9 @@ def test_options_are_of_the_types_of_their_fields():
 
 def test_the_config_of_another_model_is_refused():
     with pytest.raises(ConfigError, match="the config is of type BPRConfig; accepted: ALSConfig"):
-        configured(ALSConfig, BPRConfig(), {})  # type: ignore[arg-type]  # that is the point
+        ALS(config=BPRConfig())
+    with pytest.raises(ConfigError, match="a config and options were both given; one is accepted"):
+        ALS(ALSConfig(), factors=3)
 
 
 @pytest.mark.parametrize(

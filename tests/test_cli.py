@@ -298,12 +298,15 @@ def test_settings_files_flags_and_their_order(run, small: Path, tmp_path: Path) 
         ("[read]\nheader = 5", "read: option header is 5; it is of type bool"),
         ("[read]\nmin_user = true", "read: option min_user is True; it is of type int"),
         ("[read]\nmin_user = 1.5", "read: option min_user is 1.5"),
-        ("[read]\nmax_bad_rows = -1", "read: max_bad_rows is -1"),
+        ("[read]\nmax_bad_rows = -1", "read: option max_bad_rows is -1; at least 0 is accepted"),
         ("[read]\nmin_item = {a = 1}", "read: option min_item is {'a': 1}"),
         ("[read]\nheard = 1", "read has no option 'heard'; it accepts user_col, item_col"),
         ('[split]\nheld_out_users = "ten"', "split: option held_out_users is 'ten'"),
         ("[split]\nrng = 1.5", "split: option rng is 1.5; it is of type int"),
-        ("[split]\ntarget_fraction = 2.0", "split: target_fraction is 2.0"),
+        (
+            "[split]\ntarget_fraction = 2.0",
+            "split: option target_fraction is 2.0; above 0 and below 1",
+        ),
         ('[mult-vae]\nhidden = "x"', "mult-vae: option hidden is 'x'"),
         (
             "[mult-vae]\nlatent_dim = true",
@@ -700,7 +703,9 @@ def test_wrong_metrics_are_refused_before_the_training(run, small: Path, tmp_pat
     assert "epoch" not in err
     code, _, err = run("train", small, "-o", tmp_path / "m", "--epochs", 0)
     assert code == 2
-    assert err.splitlines()[-1] == "recae: error: mult-vae: epochs is 0; at least 1 is accepted"
+    assert (
+        err.splitlines()[-1] == "recae: error: mult-vae: option epochs is 0; at least 1 is accepted"
+    )
 
 
 def test_resuming_without_a_checkpoint_says_so(run, small: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from recae.evaluation.evaluator import evaluate, fingerprint
 from recae.evaluation.names import ACCEPTED, DEFAULT_METRICS, parse_metric
 from recae.evaluation.report import summarise, write_per_user
 from recae.evaluation.segments import history_lengths, popularity_groups
+from recae.options import Options
 from recae.ranking.recommender import Recommender
 
 TRAIN = csr_array(np.float32(np.random.default_rng(9).random((50, 30)) < 0.2))
@@ -50,7 +51,7 @@ class Sums:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinearConfig:
+class LinearConfig(Options):
     """No options."""
 
 

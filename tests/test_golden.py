@@ -20,7 +20,6 @@ from recae.cli.main import run
 from recae.errors import BundleError, ConfigError
 from recae.experiment.config import load_config
 from recae.models.mult_vae import MultVAE
-from recae.models.options import config_json, stored_config
 from recae.models.registry import MODELS, config_class, create
 from recae.serving import load_bundle
 from recae.training.config import TrainingConfig
@@ -143,7 +142,7 @@ def test_the_path_of_a_training_is_an_option_that_is_no_more(name: str) -> None:
     assert stored["path"] in {"plain", "gathered", "fast"}
     assert not hasattr(bundle.model.config, "path")
     kept = {option: value for option, value in stored.items() if option != "path"}
-    assert {option: config_json(bundle.model.config)[option] for option in kept} == kept
+    assert {option: bundle.model.config.to_json()[option] for option in kept} == kept
 
 
 def test_an_option_that_is_no_more_is_ignored_in_a_stored_config(
@@ -191,4 +190,4 @@ def test_no_option_of_today_counts_as_removed() -> None:
         kind = config_class(name)
         for option in (field.name for field in fields(kind)):
             with pytest.raises(ConfigError, match=f"option {option} is"):
-                stored_config(kind, {option: object()})
+                kind.stored({option: object()})

@@ -440,9 +440,10 @@ def test_unknown_names_are_refused_with_what_is_accepted():
         ({"held_out_users": "3"}, "option held_out_users is '3'; it is of type int | float | None"),
         ({"held_out_users": True}, "option held_out_users is True"),
         ({"target_fraction": None}, "option target_fraction is None; it is of type float"),
-        ({"target_fraction": 1}, "target_fraction is 1.0; it is a share strictly between 0 and 1"),
-        ({"held_out_users": 0}, "held_out_users is 0; it is a whole number of at least 1"),
-        ({"rng": -1}, "rng is -1; it is a whole number of at least 0"),
+        ({"target_fraction": 1}, "target_fraction is 1; above 0 and below 1 is accepted"),
+        ({"held_out_users": 0}, "held_out_users is 0; above 0 is accepted"),
+        ({"held_out_users": 1.0}, "held_out_users is 1.0; a whole number or a share below 1"),
+        ({"rng": -1}, "rng is -1; at least 0 is accepted"),
     ],
 )
 def test_values_are_checked(options, message):

@@ -19,11 +19,12 @@ from recae.errors import ConfigError, DivergedError, ResourceError
 from recae.evaluation.evaluator import evaluate
 from recae.experiment.config import RunConfig, load_config
 from recae.experiment.config_file import config_text
-from recae.experiment.spaces import SPACES, Choice, Range, space_of
+from recae.experiment.spaces import space_of
 from recae.experiment.study import ModelStudy
 from recae.experiment.tune import prepare, tune
 from recae.models.mult_vae import MultDAEConfig, MultVAEConfig
 from recae.models.registry import MODELS, create
+from recae.options import Choice, Range
 from recae.training.trainer import Trainer
 from tests.frames import interactions_from
 
@@ -59,8 +60,8 @@ def url(path: Path) -> str:
 
 
 def test_every_model_has_a_space_that_holds_its_defaults() -> None:
-    assert set(SPACES) == set(MODELS)
-    for name, space in SPACES.items():
+    for name in MODELS:
+        space = space_of(name)
         default = create(name).config
         if isinstance(default, MultDAEConfig | MultVAEConfig):  # for catalogues of usual size
             hidden, latent_dim = default.widths(1000)
@@ -78,6 +79,48 @@ def test_every_model_has_a_space_that_holds_its_defaults() -> None:
             else:
                 assert bounds.low <= value <= bounds.high, (name, option)
                 assert bounds.whole == isinstance(known[option], int), (name, option)
+
+
+_TRAINED = {
+    "learning_rate": "0.0002 to 0.005 (real, log)",
+    "dropout": "0.1 to 0.8 (real)",
+    "latent_dim": "50 to 400 (int, log)",
+    "hidden": "() | (200,) | (600,) | (1000,)",
+    "ema_decay": "none | 0.99 | 0.995 | 0.999",
+}
+SPACES = {  # searches whose results are published were made in these
+    "popular": {},
+    "random": {},
+    "item-knn": {
+        "k_neighbours": "5 to 1000 (int, log)",
+        "similarity": "cosine | tf-idf | bm25",
+        "bm25_k1": "0.1 to 100 (real, log)",
+        "bm25_b": "0 to 1 (real)",
+    },
+    "als": {
+        "factors": "16 to 512 (int, log)",
+        "regularization": "0.01 to 1000 (real, log)",
+        "alpha": "1.5 to 100 (real, log)",
+        "iterations": "5 to 40 (int)",
+    },
+    "bpr": {
+        "factors": "32 to 256 (int, log)",
+        "learning_rate": "0.005 to 0.2 (real, log)",
+        "regularization": "0.001 to 0.05 (real, log)",
+        "iterations": "40 to 200 (int, log)",
+        "ridge": "0.003 to 0.1 (real, log)",
+        "popularity": "0.25 to 1 (real)",
+    },
+    "gf-cf": {"n_vectors": "16 to 512 (int, log)", "alpha": "0 to 2 (real)"},
+    "ease": {"l2": "1 to 20000 (real, log)"},
+    "mult-dae": _TRAINED | {"weight_decay": "1e-07 to 0.001 (real, log)"},
+    "mult-vae": _TRAINED | {"beta_cap": "0.02 to 1 (real, log)"},
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_spaces_are_those_of_the_published_searches(name: str) -> None:
+    assert space_of(name).to_json() == SPACES[name]
 
 
 def test_an_option_given_leaves_the_space_and_what_hangs_on_it_follows() -> None:

@@ -34,5 +34,5 @@ def test_a_fitted_model_says_what_it_has_and_is_restored_so(kind: type) -> None:
 
 
 def test_widths_below_one_are_refused() -> None:
-    with pytest.raises(ConfigError, match="each must be at least 1"):
+    with pytest.raises(ConfigError, match=r"option hidden is \(0,\); at least 1 is accepted"):
         MultVAEConfig(hidden=(0,))

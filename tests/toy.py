@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from recae.models.autoencoder import Autoencoder
-from recae.models.options import configured
 from recae.models.registry import register, unregister
 from recae.networks import losses
 from recae.networks.batch import Batch
 from recae.networks.layers import ItemTable, linear
 from recae.networks.network import Network, Pass
+from recae.options import Options, Range, configured_by, option
 from recae.training.config import TrainingConfig
 
 
@@ -73,17 +73,19 @@ class ToyNetwork(Network):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToyConfig(TrainingConfig):
-    width: int = 8
+    width: int = option(8, low=1, search=Range(4, 16), help="Width of everything.")
 
 
 @final
 class Toy(Autoencoder):
     name: ClassVar[str] = "toy"
     ordered: ClassVar[bool] = True
+    Config: ClassVar[type[Options]] = ToyConfig
     config: ToyConfig
 
-    def __init__(self, config: ToyConfig | None = None, **options: object) -> None:
-        super().__init__(configured(ToyConfig, config, options))
+    @configured_by(ToyConfig)
+    def __init__(self) -> None:
+        super().__init__(self.config)
 
     def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> ToyNetwork:
         return ToyNetwork(n_items, self.config.width, rng)

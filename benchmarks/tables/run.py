@@ -33,7 +33,6 @@ from recae.experiment.run import make_model, run_summary
 from recae.experiment.study import Trial, optuna_package
 from recae.experiment.table import Entry
 from recae.experiment.tune import Material, Tuned, prepare, tune
-from recae.models.options import config_json
 from recae.storage import write_atomic, write_parquet
 
 
@@ -106,7 +105,7 @@ def make_row(table: Table, row: str, arguments: argparse.Namespace) -> None:
         "definitions": {metric: parse_metric(metric).definition for metric in config.metrics},
         "seeds": [config.seed + i for i in range(len(entry.reports))] if seeded else [],
         "options": dict(config.options(config.model)),
-        "config": config_json(make_model(config.model, config).config),
+        "config": make_model(config.model, config).config.to_json(),
         "tuning": None if tuned is None else tuned.to_json(),
         "data": summary,
         "protocol": result.split.to_json(),

@@ -57,7 +57,6 @@ def command(
     from recae.experiment.memory import needs, refuse_what_cannot_fit
     from recae.experiment.rehearsal import refuse_what_does_not_fit, rehearse
     from recae.experiment.run import save, train
-    from recae.models.options import config_json
     from recae.models.registry import model_class
     from recae.serving.bundle import ready_to_save
 
@@ -107,7 +106,7 @@ def command(
         metrics=metrics,
         provenance={
             "run": config.to_json(),
-            "config": config_json(trained.model.config),
+            "config": trained.model.config.to_json(),
             "command": ["recae", *sys.argv[1:]],
             "fit_s": round(trained.seconds, 3),
         },

@@ -162,7 +162,6 @@ def _saved(
     result: dict[str, Any],
 ) -> str:
     from recae.experiment.run import save
-    from recae.models.options import config_json
 
     metrics: dict[str, Any] = {}
     if trained.validation is not None:
@@ -177,7 +176,7 @@ def _saved(
         metrics=metrics,
         provenance={
             "run": config.to_json(),
-            "config": config_json(trained.model.config),
+            "config": trained.model.config.to_json(),
             "command": result["command"],
             "fit_s": round(trained.seconds, 3),
         },

@@ -18,7 +18,6 @@ from recae.experiment.details import Details, detailed, details_of_seeds, traini
 from recae.experiment.report import markdown, write_html
 from recae.experiment.run import make_model, train_counts
 from recae.experiment.table import ComparisonTable, Entry, refuse_question
-from recae.models.options import config_json
 from recae.ranking.recommender import Recommender
 
 logger = logging.getLogger("recae.compare")
@@ -144,7 +143,7 @@ def _entry(candidates: list[Recommender], split: Split, metrics: tuple[str, ...]
         details.append(more)
     fit_s = round(sum(seconds) / len(seconds), 3) if seconds else None
     first, told = candidates[0], details_of_seeds(details)
-    return Entry(first.name, tuple(reports), config_json(first.config), fit_s, told)
+    return Entry(first.name, tuple(reports), first.config.to_json(), fit_s, told)
 
 
 def _is_fitted(model: Recommender) -> bool:

@@ -1,16 +1,15 @@
 """`RunConfig`: everything that decides a run, from a TOML file, ``--set`` and flags."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from recae.data.options import checked_options
 from recae.errors import ConfigError
 from recae.evaluation.names import DEFAULT_METRICS, parse_metrics
 from recae.models.registry import MODELS, config_class
+from recae.options import Options
 
 
 @final
@@ -116,11 +115,9 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed is {seed!r}; 0 or above is accepted")
     models = {name: values[name] for name in MODELS if name in values}
-    kinds: dict[str, type[Any]] = {"read": ReadOptions, "split": PROTOCOLS[protocol]}
+    kinds: dict[str, type[Options]] = {"read": ReadOptions, "split": PROTOCOLS[protocol]}
     for table, kind in {**kinds, **{name: config_class(name) for name in models}}.items():
-        checked = checked_options(kind, values.get(table, {}), where=table)
-        with _naming(table):
-            kind(**checked)
+        kind.of(values.get(table, {}), where=table)
     metrics = values.get("metrics", default.metrics)
     if isinstance(metrics, str):
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -154,14 +151,6 @@ def refuse_ungraded(metrics: Iterable[str], read: Mapping[str, Any]) -> None:
                 f"{metric.name} needs ratings, and all values are 1 unless they are kept"
                 " (read.keep_ratings, --keep-ratings)"
             )
-
-
-@contextmanager
-def _naming(table: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{table}: {error}") from error
 
 
 def _toml_file(path: Path) -> dict[str, Any]:

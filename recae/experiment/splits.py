@@ -237,7 +237,7 @@ def compare_splits(
 
 def _seed_option(protocol: str) -> str:
     """Name of the option that is the protocol's seed."""
-    names = {f.name for f in fields(PROTOCOLS[protocol])}  # type: ignore[arg-type]  # a dataclass
+    names = {f.name for f in fields(PROTOCOLS[protocol])}
     for name in ("rng", "seed"):
         if name in names and protocol != Column.name:  # whose seed draws a validation part only
             return name

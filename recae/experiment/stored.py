@@ -15,7 +15,6 @@ from recae.experiment.data import data_summary
 from recae.experiment.details import detailed, with_detail
 from recae.experiment.run import evaluate_stored
 from recae.experiment.table import ComparisonTable, Entry
-from recae.models.options import config_json, stored_config
 from recae.serving import Bundle
 from recae.training.checkpoint import CheckpointStore
 
@@ -71,7 +70,7 @@ def stored_table(
         full, asked, bundle.model, held_out, _log(directory, bundle, split.train)
     )
     fit_s = bundle.provenance.get("fit_s")
-    entry = Entry(bundle.model.name, (report,), config_json(bundle.model.config), fit_s, details)
+    entry = Entry(bundle.model.name, (report,), bundle.model.config.to_json(), fit_s, details)
     titled = replace(split, train=replace(split.train, item_table=bundle.item_table))
     about = data_summary(data) | {"trained": _trained(bundle)}
     segments = tuple(
@@ -101,7 +100,7 @@ def _log(directory: Path, bundle: Bundle, train: Interactions) -> tuple[Mapping[
     ours = (bundle.model.name, train.fingerprint(), bundle.model.config)
     for identity, log in CheckpointStore(directory / "run").logs():
         try:
-            config = stored_config(type(bundle.model.config), identity.get("config", {}))
+            config = type(bundle.model.config).stored(identity.get("config", {}))
         except ConfigError:  # of another model
             continue
         if (identity.get("model"), identity.get("data"), config) == ours:

@@ -16,8 +16,9 @@ from recae.errors import ConfigError, DivergedError, ResourceError
 from recae.evaluation.evaluator import evaluate
 from recae.experiment.config import RunConfig
 from recae.experiment.run import make_model
-from recae.experiment.spaces import Choice, Range, Space
+from recae.experiment.spaces import Space
 from recae.models.autoencoder import Autoencoder
+from recae.options import Choice, Range
 from recae.training.trainer import EpochRecord
 
 

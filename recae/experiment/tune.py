@@ -88,7 +88,7 @@ def prepare(
     split = make_split(data, config)
     cuts = any(
         f.name == "validation_fraction" and f.default is None
-        for f in fields(PROTOCOLS[config.protocol])  # type: ignore[arg-type]  # a dataclass
+        for f in fields(PROTOCOLS[config.protocol])
     )
     cut = cuts and (split.validation is None or "validation_fraction" in config.split)
     final = config

@@ -12,11 +12,11 @@ from jaxtyping import Float32, Float64
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import ConfigError, DivergedError
+from recae.errors import DivergedError
 from recae.models.factors import solve_users
 from recae.models.implicit_fit import binary_rows, one_blas_thread
-from recae.models.options import configured
 from recae.models.stored import check_arrays, check_shape
+from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
@@ -25,43 +25,29 @@ from recae.ranking.scorers import factor_scorer
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ALSConfig:
-    """Hyper-parameters of `ALS`.
+class ALSConfig(Options):
+    """Hyper-parameters of `ALS`."""
 
-    Attributes
-    ----------
-    factors
-        Length of the vectors.
-    regularization
-        Weight of their squared lengths, the same for frequent and rare users and items.
-    alpha
-        Confidence of an observed item; one that was not observed has 1. This is the convention of
-        `implicit`; the paper's ``1 + alpha r`` is ``alpha = 1 + alpha_paper`` here.
-    iterations
-        Sweeps over all users and all items.
-    rng
-        Seed of the initial vectors.
-    """
-
-    factors: int = 128
-    regularization: float = 30.0
-    alpha: float = 10.0
-    iterations: int = 15
-    rng: int = 0
-
-    def __post_init__(self) -> None:
-        if self.factors < 1 or self.iterations < 1:
-            raise ConfigError(
-                f"factors is {self.factors} and iterations is {self.iterations};"
-                " at least 1 is accepted"
-            )
-        if not (0 < self.regularization < float("inf") and 0 < self.alpha < float("inf")):
-            raise ConfigError(
-                f"regularization is {self.regularization} and alpha is {self.alpha};"
-                " above 0 is accepted"
-            )
-        if self.rng < 0:
-            raise ConfigError(f"rng is {self.rng}; 0 or above is accepted")
+    factors: int = option(
+        128, low=1, search=Range(16, 512, log=True), help="Length of the vectors."
+    )
+    regularization: float = option(
+        30.0,
+        above=0,
+        search=Range(0.01, 1000.0, log=True),
+        help="Weight of their squared lengths, the same for frequent and rare users and items.",
+    )
+    alpha: float = option(
+        10.0,
+        above=0,
+        search=Range(1.5, 100.0, log=True),
+        help="Confidence of an observed item; one that was not observed has 1. This is the"
+        " convention of implicit: the paper's 1 + alpha r is alpha = 1 + alpha_paper here.",
+    )
+    iterations: int = option(
+        15, low=1, search=Range(5, 40), help="Sweeps over all users and all items."
+    )
+    rng: int = option(0, low=0, help="Seed of the initial vectors.")
 
 
 @final
@@ -85,10 +71,11 @@ class ALS(Recommender):
 
     name: ClassVar[str] = "als"
     users_per_pass: ClassVar[int] = 256
+    Config: ClassVar[type[Options]] = ALSConfig
     config: ALSConfig
 
-    def __init__(self, config: ALSConfig | None = None, **options: object) -> None:
-        self.config = configured(ALSConfig, config, options)
+    @configured_by(ALSConfig)
+    def __init__(self) -> None:
         self._factors: Float32[np.ndarray, "items factors"] | None = None
         self._gram: Float64[np.ndarray, "factors factors"] | None = None
 
@@ -181,7 +168,7 @@ class ALS(Recommender):
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "ALS":
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)
+        model = cls.configured(config)
         check_arrays(cls.name, arrays, {"item_factors": (np.float32, 2)})
         factors = arrays["item_factors"]
         check_shape("item_factors", factors, (len(factors), model.config.factors))

@@ -16,7 +16,6 @@ from recae.errors import BundleError, ConfigError, DataError
 from recae.evaluation.evaluator import evaluate, fingerprint
 from recae.evaluation.names import parse_metric
 from recae.machine import multiplies_int8
-from recae.models.options import config_json
 from recae.networks.batch import Batch
 from recae.networks.exact import exact, share_tables
 from recae.networks.network import Network
@@ -140,7 +139,7 @@ class Autoencoder(Recommender):
 
         identity: dict[str, object] = {
             "model": self.name,
-            "config": config_json(config),
+            "config": config.to_json(),
             "data": train.fingerprint(),
             "validation": None if validation is None else fingerprint(validation),
             "torch": torch.__version__,

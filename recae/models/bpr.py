@@ -12,11 +12,11 @@ from jaxtyping import Float32, Float64, Int64
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError, ConfigError, DivergedError
+from recae.errors import BundleError, DivergedError
 from recae.models.implicit_fit import binary_rows, one_blas_thread
-from recae.models.options import configured
 from recae.models.pairwise import N_DRAWS, even_draws, pairwise_users
 from recae.models.stored import check_arrays, check_shape
+from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
@@ -25,52 +25,47 @@ from recae.ranking.scorers import factor_scorer
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BPRConfig:
-    """Hyper-parameters of `BPR`.
+class BPRConfig(Options):
+    """Hyper-parameters of `BPR`."""
 
-    Attributes
-    ----------
-    factors
-        Length of the vectors, the item bias not counted.
-    learning_rate
-        Step of the stochastic gradient descent.
-    regularization
-        Weight decay of users, items and biases.
-    iterations
-        Passes; each draws as many pairs as there are interactions.
-    ridge
-        Weight of half the squared length of the vector found for a history.
-    popularity
-        How much of the logarithm of an item's frequency is added to its scores; see `BPR`.
-    rng
-        Seed of the initial vectors and of the draws.
-    """
-
-    factors: int = 64
-    learning_rate: float = 0.05
-    regularization: float = 0.01
-    iterations: int = 100
-    ridge: float = 0.02
-    popularity: float = 0.75
-    rng: int = 0
-
-    def __post_init__(self) -> None:
-        if self.factors < 1 or self.iterations < 1:
-            raise ConfigError(
-                f"factors is {self.factors} and iterations is {self.iterations};"
-                " at least 1 is accepted"
-            )
-        if not (0 < self.learning_rate < float("inf") and 0 < self.ridge < float("inf")):
-            raise ConfigError(
-                f"learning_rate is {self.learning_rate} and ridge is {self.ridge};"
-                " above 0 is accepted"
-            )
-        if not 0 <= self.regularization < float("inf"):
-            raise ConfigError(f"regularization is {self.regularization}; 0 or above is accepted")
-        if not 0 <= self.popularity <= 1:
-            raise ConfigError(f"popularity is {self.popularity}; 0 to 1 is accepted")
-        if self.rng < 0:
-            raise ConfigError(f"rng is {self.rng}; 0 or above is accepted")
+    factors: int = option(
+        64,
+        low=1,
+        search=Range(32, 256, log=True),
+        help="Length of the vectors, the item bias not counted.",
+    )
+    learning_rate: float = option(
+        0.05,
+        above=0,
+        search=Range(0.005, 0.2, log=True),
+        help="Step of the stochastic gradient descent.",
+    )
+    regularization: float = option(
+        0.01,
+        low=0,
+        search=Range(0.001, 0.05, log=True),
+        help="Weight decay of users, items and biases.",
+    )
+    iterations: int = option(
+        100,
+        low=1,
+        search=Range(40, 200, log=True),
+        help="Passes; each draws as many pairs as there are interactions.",
+    )
+    ridge: float = option(
+        0.02,
+        above=0,
+        search=Range(0.003, 0.1, log=True),
+        help="Weight of half the squared length of the vector found for a history.",
+    )
+    popularity: float = option(
+        0.75,
+        low=0,
+        high=1,
+        search=Range(0.25, 1.0),
+        help="How much of the logarithm of an item's frequency is added to its scores.",
+    )
+    rng: int = option(0, low=0, help="Seed of the initial vectors and of the draws.")
 
 
 @final
@@ -109,10 +104,11 @@ class BPR(Recommender):
         "Users are folded in: each history gets the vector that minimises the loss of BPR given the"
         " item vectors; BPR itself would learn one for each training user."
     )
+    Config: ClassVar[type[Options]] = BPRConfig
     config: BPRConfig
 
-    def __init__(self, config: BPRConfig | None = None, **options: object) -> None:
-        self.config = configured(BPRConfig, config, options)
+    @configured_by(BPRConfig)
+    def __init__(self) -> None:
         self._factors: Float32[np.ndarray, "items factors"] | None = None
         self._bias: Float32[np.ndarray, " items"] | None = None
         self._counts: Int64[np.ndarray, " items"] | None = None
@@ -228,7 +224,7 @@ class BPR(Recommender):
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "BPR":
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)
+        model = cls.configured(config)
         expected = {"item_factors": (np.float32, 2), "item_bias": (np.float32, 1)}
         check_arrays(cls.name, arrays, {**expected, "counts": (np.int64, 1)})
         factors, bias, counts = arrays["item_factors"], arrays["item_bias"], arrays["counts"]

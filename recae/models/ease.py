@@ -7,27 +7,22 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_array
 
-from recae.errors import ConfigError
 from recae.models.item_item import ItemItem, zero_diagonal_weights
-from recae.models.options import configured
+from recae.options import Options, Range, configured_by, option
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EASEConfig:
-    """Hyper-parameters of `EASE`.
+class EASEConfig(Options):
+    """Hyper-parameters of `EASE`."""
 
-    Attributes
-    ----------
-    l2
-        Weight of the squared entries of the item-item table; grows with the number of users.
-    """
-
-    l2: float = 500.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.l2 < float("inf"):
-            raise ConfigError(f"l2 is {self.l2}; above 0 is accepted")
+    l2: float = option(
+        500.0,
+        above=0,
+        search=Range(1.0, 20000.0, log=True),
+        help="Weight of the squared entries of the item-item table; grows with the number of"
+        " users.",
+    )
 
 
 @final
@@ -41,10 +36,12 @@ class EASE(ItemItem):
     """
 
     name: ClassVar[str] = "ease"
+    Config: ClassVar[type[Options]] = EASEConfig
     config: EASEConfig
 
-    def __init__(self, config: EASEConfig | None = None, **options: object) -> None:
-        self.config = configured(EASEConfig, config, options)
+    @configured_by(EASEConfig)
+    def __init__(self) -> None:
+        """Nothing is fitted."""
 
     def solve(self, x: csr_array) -> Float[np.ndarray, "items items"]:
         """Table of the closed form."""

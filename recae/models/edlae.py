@@ -7,32 +7,28 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_array
 
-from recae.errors import ConfigError
 from recae.models.item_item import ItemItem, zero_diagonal_weights
-from recae.models.options import configured
+from recae.options import Options, Range, configured_by, option
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EDLAEConfig:
-    """Hyper-parameters of `EDLAE`.
+class EDLAEConfig(Options):
+    """Hyper-parameters of `EDLAE`."""
 
-    Attributes
-    ----------
-    dropout
-        Share of a history that is dropped while its items are predicted.
-    l2
-        Weight of the squared entries of the item-item table; grows with the number of users.
-    """
-
-    dropout: float = 0.33
-    l2: float = 300.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; 0 to below 1 is accepted")
-        if not 0 < self.l2 < float("inf"):
-            raise ConfigError(f"l2 is {self.l2}; above 0 is accepted")
+    dropout: float = option(
+        0.33,
+        low=0,
+        below=1,
+        search=Range(0.05, 0.8),
+        help="Share of a history that is dropped while its items are predicted.",
+    )
+    l2: float = option(
+        300.0,
+        above=0,
+        search=Range(1.0, 20000.0, log=True),
+        help="Weight of the squared entries of the table; grows with the number of users.",
+    )
 
 
 @final
@@ -50,10 +46,12 @@ class EDLAE(ItemItem):
     """
 
     name: ClassVar[str] = "edlae"
+    Config: ClassVar[type[Options]] = EDLAEConfig
     config: EDLAEConfig
 
-    def __init__(self, config: EDLAEConfig | None = None, **options: object) -> None:
-        self.config = configured(EDLAEConfig, config, options)
+    @configured_by(EDLAEConfig)
+    def __init__(self) -> None:
+        """Nothing is fitted."""
 
     def solve(self, x: csr_array) -> Float[np.ndarray, "items items"]:
         """Table with a penalty of its own for each row.

@@ -13,11 +13,11 @@ from scipy.sparse import csr_array, diags_array
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError, ConfigError
+from recae.errors import BundleError
 from recae.models.implicit_fit import binary_rows, one_blas_thread
-from recae.models.options import configured
 from recae.models.singular import right_singular_vectors
 from recae.models.stored import check_arrays, check_shape, square_csr
+from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import exact_row_sums, weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
@@ -35,30 +35,24 @@ _DENSE = {"weights": (np.float32, 2)}
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GFCFConfig:
-    """Hyper-parameters of `GFCF`; the defaults are the paper's.
+class GFCFConfig(Options):
+    """Hyper-parameters of `GFCF`; the defaults are the paper's."""
 
-    Attributes
-    ----------
-    n_vectors
-        Singular vectors of the ideal low-pass filter.
-    alpha
-        Weight of that filter beside the linear one. 0 leaves it out.
-    rng
-        Seed of the first vector of the iteration that finds the singular vectors.
-    """
-
-    n_vectors: int = 256
-    alpha: float = 0.3
-    rng: int = 0
-
-    def __post_init__(self) -> None:
-        if self.n_vectors < 1:
-            raise ConfigError(f"n_vectors is {self.n_vectors}; at least 1 is accepted")
-        if not 0 <= self.alpha < float("inf"):
-            raise ConfigError(f"alpha is {self.alpha}; 0 or above is accepted")
-        if self.rng < 0:
-            raise ConfigError(f"rng is {self.rng}; 0 or above is accepted")
+    n_vectors: int = option(
+        256,
+        low=1,
+        search=Range(16, 512, log=True),
+        help="Singular vectors of the ideal low-pass filter.",
+    )
+    alpha: float = option(
+        0.3,
+        low=0,
+        search=Range(0.0, 2.0),
+        help="Weight of that filter beside the linear one. 0 leaves it out.",
+    )
+    rng: int = option(
+        0, low=0, help="Seed of the iteration that finds the singular vectors: its first vector."
+    )
 
 
 @final
@@ -83,10 +77,11 @@ class GFCF(Recommender):
     """
 
     name: ClassVar[str] = "gf-cf"
+    Config: ClassVar[type[Options]] = GFCFConfig
     config: GFCFConfig
 
-    def __init__(self, config: GFCFConfig | None = None, **options: object) -> None:
-        self.config = configured(GFCFConfig, config, options)
+    @configured_by(GFCFConfig)
+    def __init__(self) -> None:
         self._filters: _SparseFilters | _DenseFilter | None = None
 
     @property
@@ -150,7 +145,7 @@ class GFCF(Recommender):
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "GFCF":
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)
+        model = cls.configured(config)
         if "weights" in arrays:
             check_arrays(cls.name, arrays, _DENSE)
             weights = arrays["weights"]

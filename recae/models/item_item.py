@@ -95,7 +95,7 @@ class ItemItem(Recommender):
     @classmethod
     def from_arrays(cls: type[M], config: Any, arrays: Mapping[str, np.ndarray]) -> M:
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)  # type: ignore[call-arg]  # classes take a config
+        model = cls.configured(config)
         check_arrays(cls.name, arrays, {"weights": (np.float32, 2)})
         weights = arrays["weights"]
         check_shape("weights", weights, (len(weights), len(weights)))

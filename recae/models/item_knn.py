@@ -11,10 +11,9 @@ from scipy.sparse import coo_matrix, csr_array, csr_matrix
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import ConfigError
 from recae.models.implicit_fit import binary_rows, one_blas_thread
-from recae.models.options import configured
 from recae.models.stored import check_arrays, square_csr
+from recae.options import Choice, Options, Range, configured_by, option
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
 from recae.ranking.scorers import SparseScorer, SparseTable, stored_entries
@@ -22,33 +21,37 @@ from recae.ranking.scorers import SparseScorer, SparseTable, stored_entries
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemKNNConfig:
-    """Hyper-parameters of `ItemKNN`.
+class ItemKNNConfig(Options):
+    """Hyper-parameters of `ItemKNN`."""
 
-    Attributes
-    ----------
-    k_neighbours
-        Neighbours kept for each item, itself not counted.
-    similarity
-        What two columns of the binary training matrix are compared by: ``"cosine"``, ``"tf-idf"``
-        (cosine of columns whose rows weigh less the more items their user has), or ``"bm25"``
-        (product, not normalised, of columns weighted by BM25).
-    bm25_k1, bm25_b
-        Saturation and length normalisation of ``"bm25"``; the others ignore them.
-    """
-
-    k_neighbours: int = 100
-    similarity: Literal["cosine", "bm25", "tf-idf"] = "tf-idf"
-    bm25_k1: float = 1.2
-    bm25_b: float = 0.75
-
-    def __post_init__(self) -> None:
-        if self.k_neighbours < 1:
-            raise ConfigError(f"k_neighbours is {self.k_neighbours}; at least 1 is accepted")
-        if not 0 <= self.bm25_k1 < float("inf"):
-            raise ConfigError(f"bm25_k1 is {self.bm25_k1}; 0 or above is accepted")
-        if not 0 <= self.bm25_b <= 1:
-            raise ConfigError(f"bm25_b is {self.bm25_b}; 0 to 1 is accepted")
+    k_neighbours: int = option(
+        100,
+        low=1,
+        search=Range(5, 1000, log=True),
+        help="Neighbours kept for each item, itself not counted.",
+    )
+    similarity: Literal["cosine", "bm25", "tf-idf"] = option(
+        "tf-idf",
+        search=Choice(("cosine", "tf-idf", "bm25")),
+        help="What two columns of the binary training matrix are compared by: cosine; tf-idf, the"
+        " cosine of columns whose rows weigh less the more items their user has; bm25, the"
+        " product, not normalised, of columns weighted by BM25.",
+    )
+    bm25_k1: float = option(
+        1.2,
+        low=0,
+        search=Range(0.1, 100.0, log=True),
+        only_with=("similarity", "bm25"),
+        help="Saturation of bm25.",
+    )
+    bm25_b: float = option(
+        0.75,
+        low=0,
+        high=1,
+        search=Range(0.0, 1.0),
+        only_with=("similarity", "bm25"),
+        help="Length normalisation of bm25.",
+    )
 
 
 @final
@@ -72,10 +75,11 @@ class ItemKNN(Recommender):
     """
 
     name: ClassVar[str] = "item-knn"
+    Config: ClassVar[type[Options]] = ItemKNNConfig
     config: ItemKNNConfig
 
-    def __init__(self, config: ItemKNNConfig | None = None, **options: object) -> None:
-        self.config = configured(ItemKNNConfig, config, options)
+    @configured_by(ItemKNNConfig)
+    def __init__(self) -> None:
         self._table: SparseTable | None = None
 
     @property
@@ -130,7 +134,7 @@ class ItemKNN(Recommender):
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "ItemKNN":
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)
+        model = cls.configured(config)
         kinds = {"data": (np.float32, 1), "indices": (np.int64, 1), "indptr": (np.int64, 1)}
         check_arrays(cls.name, arrays, kinds)
         table = square_csr(arrays["data"], arrays["indices"], arrays["indptr"], prefix="")

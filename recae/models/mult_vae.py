@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from recae.data.histories import Histories
 from recae.errors import ConfigError
 from recae.models.autoencoder import Autoencoder
-from recae.models.options import configured
 from recae.networks import losses
 from recae.networks.batch import Batch
 from recae.networks.layers import ItemTable, cut, linear
 from recae.networks.network import Network
+from recae.options import Choice, Options, Range, configured_by, option
 from recae.training.config import Auto, TrainingConfig, planned_epochs, steps_per_epoch
 
 Widths = tuple[tuple[int, ...], int]
@@ -45,14 +45,6 @@ def planned_widths(
         planned[0] if hidden == "auto" else hidden,
         planned[1] if latent_dim == "auto" else latent_dim,
     )
-
-
-def _check_shape(hidden: tuple[int, ...] | Auto, latent_dim: int | Auto, dropout: float) -> None:
-    widths = (*(() if hidden == "auto" else hidden), 1 if latent_dim == "auto" else latent_dim)
-    if any(width < 1 for width in widths):
-        raise ConfigError(f"widths are {widths}; each must be at least 1")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout is {dropout}; 0 to below 1 is accepted")
 
 
 class _Mult(Network):
@@ -254,30 +246,36 @@ class MultVAENetwork(_Mult):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultDAEConfig(TrainingConfig):
-    """Hyper-parameters of `MultDAE`.
+    """Hyper-parameters of `MultDAE`."""
 
-    Attributes
-    ----------
-    hidden
-        Widths between items and code, outermost first; ``"auto"``: see `planned_widths`.
-    latent_dim
-        Width of the code; ``"auto"``: see `planned_widths`.
-    dropout
-        Share of a history dropped in training.
-    weight_decay
-        Factor of the squared weights in the loss. The authors use 0.01 / 500.
-    """
-
-    hidden: tuple[int, ...] | Auto = "auto"
-    latent_dim: int | Auto = "auto"
-    dropout: float = 0.5
-    weight_decay: float = 0.01 / 500
-
-    def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
-        _check_shape(self.hidden, self.latent_dim, self.dropout)
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay is {self.weight_decay}; 0 or above is accepted")
+    hidden: tuple[int, ...] | Auto = option(
+        "auto",
+        low=1,
+        search=Choice(((), (200,), (600,), (1000,))),
+        first=(),
+        help="Widths between items and code, outermost first; auto: [] below 300,000 items, [200]"
+        " from there on.",
+    )
+    latent_dim: int | Auto = option(
+        "auto",
+        low=1,
+        search=Range(50, 400, log=True),
+        first=200,
+        help="Width of the code; auto: 200 below 300,000 items, 100 from there on.",
+    )
+    dropout: float = option(
+        0.5,
+        low=0,
+        below=1,
+        search=Range(0.1, 0.8),
+        help="Share of a history dropped in training.",
+    )
+    weight_decay: float = option(
+        0.01 / 500,
+        low=0,
+        search=Range(1e-7, 1e-3, log=True),
+        help="Factor of the squared weights in the loss; the authors use 0.01 / 500.",
+    )
 
     def widths(self, n_items: int) -> Widths:
         """Widths of a network for `n_items` items; see `planned_widths`."""
@@ -304,48 +302,50 @@ class MultDAEConfig(TrainingConfig):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultVAEConfig(TrainingConfig):
-    """Hyper-parameters of `MultVAE`.
+    """Hyper-parameters of `MultVAE`."""
 
-    Attributes
-    ----------
-    hidden
-        Widths between items and code, outermost first; ``"auto"``: see `planned_widths`.
-    latent_dim
-        Width of the code; ``"auto"``: see `planned_widths`.
-    dropout
-        Share of a history dropped in training.
-    weight_decay
-        Factor of the squared weights in the loss; 0 in the paper.
-    beta_cap
-        Final weight of the KL term.
-    anneal_steps
-        Updates until the cap is reached. ``"auto"``: three quarters of the planned updates.
-    anneal_epochs
-        The same in epochs; at most one of the two is set.
-    """
+    hidden: tuple[int, ...] | Auto = option(
+        "auto",
+        low=1,
+        search=Choice(((), (200,), (600,), (1000,))),
+        first=(600,),
+        help="Widths between items and code, outermost first; auto: [600] below 300,000 items,"
+        " [200] from there on.",
+    )
+    latent_dim: int | Auto = option(
+        "auto",
+        low=1,
+        search=Range(50, 400, log=True),
+        first=200,
+        help="Width of the code; auto: 200 below 300,000 items, 100 from there on.",
+    )
+    dropout: float = option(
+        0.5,
+        low=0,
+        below=1,
+        search=Range(0.1, 0.8),
+        help="Share of a history dropped in training.",
+    )
+    weight_decay: float = option(
+        0.0, low=0, help="Factor of the squared weights in the loss; 0 in the paper."
+    )
+    beta_cap: float = option(
+        0.2, low=0, search=Range(0.02, 1.0, log=True), help="Final weight of the KL term."
+    )
+    anneal_steps: int | Auto = option(
+        "auto",
+        low=0,
+        help="Updates until the cap is reached; auto: three quarters of the planned updates.",
+    )
+    anneal_epochs: float | None = option(
+        None, low=0, help="The same in epochs; at most one of the two is set."
+    )
 
-    hidden: tuple[int, ...] | Auto = "auto"
-    latent_dim: int | Auto = "auto"
-    dropout: float = 0.5
-    weight_decay: float = 0.0
-    beta_cap: float = 0.2
-    anneal_steps: int | Auto = "auto"
-    anneal_epochs: float | None = None
-
-    def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
-        _check_shape(self.hidden, self.latent_dim, self.dropout)
-        if self.weight_decay < 0 or self.beta_cap < 0:
-            raise ConfigError(
-                f"weight_decay is {self.weight_decay} and beta_cap is {self.beta_cap};"
-                " 0 or above is accepted"
-            )
+    def check(self) -> None:
+        """Refuse two lengths of the annealing."""
+        TrainingConfig.check(self)
         if self.anneal_steps != "auto" and self.anneal_epochs is not None:
             raise ConfigError("anneal_steps and anneal_epochs were both given; one is accepted")
-        if self.anneal_steps != "auto" and self.anneal_steps < 0:
-            raise ConfigError(f"anneal_steps is {self.anneal_steps}; 0 or above is accepted")
-        if self.anneal_epochs is not None and self.anneal_epochs < 0:
-            raise ConfigError(f"anneal_epochs is {self.anneal_epochs}; 0 or above is accepted")
 
     def widths(self, n_items: int) -> Widths:
         """Widths of a network for `n_items` items; see `planned_widths`."""
@@ -395,10 +395,12 @@ class MultDAE(Autoencoder):
     """
 
     name: ClassVar[str] = "mult-dae"
+    Config: ClassVar[type[Options]] = MultDAEConfig
     config: MultDAEConfig
 
-    def __init__(self, config: MultDAEConfig | None = None, **options: object) -> None:
-        super().__init__(configured(MultDAEConfig, config, options))
+    @configured_by(MultDAEConfig)
+    def __init__(self) -> None:
+        super().__init__(self.config)
 
     def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultDAENetwork:
         """Network with the widths of the config; see `Autoencoder.build`."""
@@ -429,10 +431,12 @@ class MultVAE(Autoencoder):
     """
 
     name: ClassVar[str] = "mult-vae"
+    Config: ClassVar[type[Options]] = MultVAEConfig
     config: MultVAEConfig
 
-    def __init__(self, config: MultVAEConfig | None = None, **options: object) -> None:
-        super().__init__(configured(MultVAEConfig, config, options))
+    @configured_by(MultVAEConfig)
+    def __init__(self) -> None:
+        super().__init__(self.config)
 
     def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> MultVAENetwork:
         """Network with the widths of the config; see `Autoencoder.build`."""

@@ -11,8 +11,8 @@ from jaxtyping import Float32
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.models.options import configured
 from recae.models.stored import check_arrays
+from recae.options import Options, configured_by
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
 from recae.ranking.scorers import DenseScorer
@@ -20,8 +20,8 @@ from recae.ranking.scorers import DenseScorer
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PopularityConfig:
-    """`Popularity` has no hyper-parameters."""
+class PopularityConfig(Options):
+    """Hyper-parameters of `Popularity`."""
 
 
 @final
@@ -29,10 +29,11 @@ class Popularity(Recommender):
     """Score of an item: the number of training users who touched it."""
 
     name: ClassVar[str] = "popular"
+    Config: ClassVar[type[Options]] = PopularityConfig
     config: PopularityConfig
 
-    def __init__(self, config: PopularityConfig | None = None, **options: object) -> None:
-        self.config = configured(PopularityConfig, config, options)
+    @configured_by(PopularityConfig)
+    def __init__(self) -> None:
         self._counts: Float32[np.ndarray, " items"] | None = None
 
     @property
@@ -65,7 +66,7 @@ class Popularity(Recommender):
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "Popularity":
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)
+        model = cls.configured(config)
         check_arrays(cls.name, arrays, {"counts": (np.float32, 1)})
         model._counts = arrays["counts"]
         return model

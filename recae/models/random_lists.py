@@ -12,9 +12,9 @@ from jaxtyping import Float32, Int64, UInt64
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import BundleError, ConfigError
-from recae.models.options import configured
+from recae.errors import BundleError
 from recae.models.stored import check_arrays, check_shape
+from recae.options import Options, configured_by, option
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
 from recae.ranking.scorers import DenseScorer
@@ -22,20 +22,10 @@ from recae.ranking.scorers import DenseScorer
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandomConfig:
-    """Hyper-parameters of `Random`.
+class RandomConfig(Options):
+    """Hyper-parameters of `Random`."""
 
-    Attributes
-    ----------
-    rng
-        Seed.
-    """
-
-    rng: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rng < 2**63:
-            raise ConfigError(f"rng is {self.rng}; 0 to 2**63 - 1 is accepted")
+    rng: int = option(0, low=0, high=2**63 - 1, help="Seed.")
 
 
 @final
@@ -53,10 +43,11 @@ class Random(Recommender):
     """
 
     name: ClassVar[str] = "random"
+    Config: ClassVar[type[Options]] = RandomConfig
     config: RandomConfig
 
-    def __init__(self, config: RandomConfig | None = None, **options: object) -> None:
-        self.config = configured(RandomConfig, config, options)
+    @configured_by(RandomConfig)
+    def __init__(self) -> None:
         self._n_items: int | None = None
 
     @property
@@ -87,7 +78,7 @@ class Random(Recommender):
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> "Random":
         """Fitted model; see `Recommender.from_arrays`."""
-        model = cls(config)
+        model = cls.configured(config)
         check_arrays(cls.name, arrays, {"n_items": (np.int64, 1)})
         check_shape("n_items", arrays["n_items"], (1,))
         model._n_items = int(arrays["n_items"][0])

@@ -1,14 +1,15 @@
 """Names of the models, and how to make one from its name."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from recae.errors import ConfigError
-from recae.models.options import configured
 
 if TYPE_CHECKING:
+    from recae.options import Options
     from recae.ranking.recommender import Recommender
 
 R = TypeVar("R")
@@ -104,12 +105,9 @@ def model_class(name: str) -> "type[Recommender]":
     return found
 
 
-def config_class(name: str) -> type[Any]:
-    """Config dataclass of the model called `name`."""
-    from recae.ranking.recommender import NoOptions
-
-    found: type[Any] = vars(model_class(name)).get("__annotations__", {}).get("config", NoOptions)
-    return found
+def config_class(name: str) -> "type[Options]":
+    """Options of the model called `name`."""
+    return model_class(name).Config
 
 
 def create(name: str, options: Mapping[str, object] | None = None) -> "Recommender":
@@ -120,7 +118,8 @@ def create(name: str, options: Mapping[str, object] | None = None) -> "Recommend
     ConfigError
         If the name, an option or a value is not accepted.
     """
-    model: Any = model_class(name)
-    kind = config_class(name)
-    config = configured(kind, None, dict(options or {}))
-    return model(config) if "config" in vars(model).get("__annotations__", {}) else model()  # type: ignore[no-any-return]  # classes take a config
+    model = model_class(name)
+    given = dict(options or {})
+    if not fields(model.Config):  # its constructor may know nothing of options
+        model.Config.of(given, where=model.__name__)
+    return model(**given)

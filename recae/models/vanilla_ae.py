@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from recae.errors import ConfigError
 from recae.models.autoencoder import Autoencoder
-from recae.models.options import configured
 from recae.networks import losses
 from recae.networks.batch import Batch
 from recae.networks.layers import ItemTable, linear
 from recae.networks.network import Network
+from recae.options import Choice, Options, Range, configured_by, option
 from recae.training.config import TrainingConfig
 
 ACTIVATIONS = {
@@ -92,32 +91,26 @@ class VanillaAENetwork(Network):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VanillaAEConfig(TrainingConfig):
-    """Hyper-parameters of `VanillaAE`.
+    """Hyper-parameters of `VanillaAE`."""
 
-    Attributes
-    ----------
-    hidden
-        Widths between items and code, outermost first.
-    latent_dim
-        Width of the code.
-    activation
-        After every layer but the last: ``"linear"``, ``"relu"``, ``"sigmoid"`` or ``"tanh"``.
-    weight_decay
-        Factor of the squared weights in the loss.
-    """
-
-    hidden: tuple[int, ...] = ()
-    latent_dim: int = 200
-    activation: Literal["linear", "relu", "sigmoid", "tanh"] = "tanh"
-    weight_decay: float = 1e-5
-
-    def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
-        widths = (*self.hidden, self.latent_dim)
-        if any(width < 1 for width in widths):
-            raise ConfigError(f"widths are {widths}; each must be at least 1")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay is {self.weight_decay}; 0 or above is accepted")
+    hidden: tuple[int, ...] = option(
+        (),
+        low=1,
+        search=Choice(((), (200,), (600,))),
+        help="Widths between items and code, outermost first.",
+    )
+    latent_dim: int = option(200, low=1, search=Range(50, 400, log=True), help="Width of the code.")
+    activation: Literal["linear", "relu", "sigmoid", "tanh"] = option(
+        "tanh",
+        search=Choice(("linear", "relu", "sigmoid", "tanh")),
+        help="After every layer but the last.",
+    )
+    weight_decay: float = option(
+        1e-5,
+        low=0,
+        search=Range(1e-7, 1e-2, log=True),
+        help="Factor of the squared weights in the loss.",
+    )
 
 
 @final
@@ -136,10 +129,12 @@ class VanillaAE(Autoencoder):
     """
 
     name: ClassVar[str] = "vanilla-ae"
+    Config: ClassVar[type[Options]] = VanillaAEConfig
     config: VanillaAEConfig
 
-    def __init__(self, config: VanillaAEConfig | None = None, **options: object) -> None:
-        super().__init__(configured(VanillaAEConfig, config, options))
+    @configured_by(VanillaAEConfig)
+    def __init__(self) -> None:
+        super().__init__(self.config)
 
     def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> VanillaAENetwork:
         """Network of the config; see `Autoencoder.build`."""

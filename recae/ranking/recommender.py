@@ -19,6 +19,7 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError, DataError, NotFittedError, shown
+from recae.options import Options
 from recae.ranking.propose import recommend_chunk
 from recae.ranking.scorer import Scorer, rows_at_once
 from recae.ranking.scorers import DenseScorer
@@ -53,9 +54,9 @@ class TrainingShape:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class NoOptions:
-    """Config of a model that has none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoOptions(Options):
+    """Options of a model that has none."""
 
 
 class Recommender(ABC):
@@ -74,8 +75,8 @@ class Recommender(ABC):
     ----------
     name
         Name in the registry and on the command line.
-    config
-        Frozen dataclass of all hyper-parameters; nothing else holds them.
+    Config, config
+        Options of the model, and their values; nothing else holds hyper-parameters.
     ordered
         Whether the order inside a history changes the result.
     fitted_on
@@ -95,6 +96,7 @@ class Recommender(ABC):
     note: ClassVar[str] = ""
     users_per_pass: ClassVar[int] = 1
     trained_in_steps: ClassVar[bool] = False
+    Config: ClassVar[type[Options]] = NoOptions
     config: Any = NoOptions()
     fitted_on: str | None = None
     _n_items: int | None = None
@@ -201,6 +203,11 @@ class Recommender(ABC):
                     " saved; NumPy arrays of numbers are"
                 )
         return {"n_items": np.array(self.n_items), **own}
+
+    @classmethod
+    def configured(cls: type[R], config: Any) -> R:
+        """Unfitted model with a whole `config`, a `Config`."""
+        return cls() if cls.Config is NoOptions else cls(config=config)  # type: ignore[call-arg]  # constructors are about options by name
 
     @classmethod
     def from_arrays(cls: type[R], config: Any, arrays: Mapping[str, np.ndarray]) -> R:  # noqa: ARG003  # others have options

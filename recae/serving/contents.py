@@ -15,7 +15,6 @@ from scipy.sparse import csr_array
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.errors import BundleError, ConfigError, DataError, RecaeError, ResourceError
-from recae.models.options import stored_config
 from recae.models.registry import config_class, model_class
 from recae.ranking.recommender import Recommender
 from recae.storage import read_safetensors
@@ -43,7 +42,7 @@ def config_document(model: Recommender) -> dict[str, object]:
 def load_model(document: Mapping[str, Any], weights: bytes, where: Path) -> Recommender:
     """Fitted model from ``config.json`` and ``model.safetensors``; `where` names the version.
 
-    Options that the model no longer has are left out; see `stored_config`.
+    Options that the model no longer has are left out; see `Options.stored`.
 
     Raises
     ------
@@ -54,7 +53,7 @@ def load_model(document: Mapping[str, Any], weights: bytes, where: Path) -> Reco
     if not isinstance(name, str) or not isinstance(options, dict) or type(n_items) is not int:
         raise BundleError(f"{where}/config.json does not say model, options and n_items")
     try:
-        config = stored_config(config_class(name), options)
+        config = config_class(name).stored(options)
         model = model_class(name).from_arrays(config, read_safetensors(weights))
     except ResourceError:  # the directory is not to blame
         raise

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
-from recae.errors import ConfigError
+from recae.options import Choice, Options, Range, option
 from recae.training.device import named_device
 
 Auto = Literal["auto"]
@@ -12,64 +12,65 @@ _SLICE_BYTES = 1 << 28  # of scores; a step holds about three arrays of that siz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
-    """Hyper-parameters of training; the config of a model that trains in steps extends it.
-
-    Attributes
-    ----------
-    epochs
-        Passes over the training users. ``"auto"``: 50 below 50,000 users, 200 below 300,000, else
-        100 (the paper's values for ML-20M, and for Netflix and MSD).
-    batch_size
-        Users a step. ``"auto"``: a fortieth of the training users, within 25 and 500.
-    learning_rate
-        Of Adam (beta 0.9 and 0.999, epsilon 1e-8).
-    patience
-        Epochs without a better validation score before training stops; None never stops early.
-    ema_decay
-        Decay a step of an exponential moving average of the weights, used instead of them for
-        validation and at the end; None uses the weights themselves, as the papers do.
-    validation_metric
-        What decides on the best epoch: a metric about what was held out.
-    device
-        ``"auto"`` is the first CUDA device when there is one, else the CPU.
-    precision
-        ``"float32"``, or ``"bfloat16"`` products with float32 weights and sums. ``"auto"``:
-        bfloat16 where the device, or the processor (AVX512-BF16 or AMX), has products of it.
-    compile
-        Let ``torch.compile`` translate the loss, which takes a minute at the first step; it needs
-        a C++ compiler on the CPU and Triton on a CUDA device.
-    rng
-        Seed of everything that is drawn.
-    removed
-        Names of options that there once were: a stored config may hold them, and they say nothing.
-    """
+class TrainingConfig(Options):
+    """Hyper-parameters of training; the config of a model that trains in steps extends it."""
 
     removed: ClassVar[frozenset[str]] = frozenset({"path"})
 
-    epochs: int | Auto = "auto"
-    batch_size: int | Auto = "auto"
-    learning_rate: float = 1e-3
-    patience: int | None = 20
-    ema_decay: float | None = None
-    validation_metric: str = "ndcg@100"
-    device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False
-    rng: int = 42
+    epochs: int | Auto = option(
+        "auto",
+        low=1,
+        help="Passes over the training users; auto: 50 below 50,000 users, 200 below 300,000, else"
+        " 100 (the paper's values for ML-20M, and for Netflix and MSD).",
+    )
+    batch_size: int | Auto = option(
+        "auto",
+        low=1,
+        help="Users a step; auto: a fortieth of the training users, within 25 and 500.",
+    )
+    learning_rate: float = option(
+        1e-3,
+        above=0,
+        search=Range(2e-4, 5e-3, log=True),
+        help="Of Adam (beta 0.9 and 0.999, epsilon 1e-8).",
+    )
+    patience: int | None = option(
+        20,
+        low=1,
+        help="Epochs without a better validation score before training stops; None never stops"
+        " early.",
+    )
+    ema_decay: float | None = option(
+        None,
+        above=0,
+        below=1,
+        search=Choice((None, 0.99, 0.995, 0.999)),
+        help="Decay a step of an exponential moving average of the weights, used instead of them"
+        " for validation and at the end; None uses the weights themselves, as the papers do.",
+    )
+    validation_metric: str = option(
+        "ndcg@100",
+        help="What decides on the best epoch: a metric about what was held out.",
+    )
+    device: str = option(
+        "auto",
+        help="cpu, cuda, cuda:1, ...; auto: the first CUDA device when there is one, else the CPU.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto",
+        help="float32, or bfloat16 products with float32 weights and sums; auto: bfloat16 where"
+        " the device, or the processor (AVX512-BF16 or AMX), has products of it.",
+    )
+    compile: bool = option(
+        False,
+        help="Let torch.compile translate the loss, which takes a minute at the first step; it"
+        " needs a C++ compiler on the CPU and Triton on a CUDA device.",
+    )
+    rng: int = option(42, low=0, help="Seed of everything that is drawn.")
 
-    def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "patience": self.patience}
-        for name, value in positive.items():
-            if isinstance(value, int) and value < 1:
-                raise ConfigError(f"{name} is {value}; at least 1 is accepted")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ConfigError(f"learning_rate is {self.learning_rate}; above 0 is accepted")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ConfigError(f"ema_decay is {self.ema_decay}; between 0 and 1 is accepted")
+    def check(self) -> None:
+        """Refuse a device of a name that there is not."""
         named_device(self.device)
-        if self.rng < 0:
-            raise ConfigError(f"rng is {self.rng}; a seed is 0 or above")
 
     def for_items(self: C, n_items: int) -> C:
         """Config with what ``"auto"`` stands for in a network over `n_items` items."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut, Split
-from recae.errors import ConfigError, DataError
+from recae.errors import DataError
+from recae.options import Options
 
 
 @final
@@ -23,7 +24,7 @@ class Parts:
     notes: Mapping[str, object]
 
 
-class SplitProtocol(ABC):
+class SplitProtocol(Options, ABC):
     """One protocol; its subclasses are frozen dataclasses whose fields are its options.
 
     A field named ``rng`` is the seed of a protocol that draws. Instances hold checked values.
@@ -55,34 +56,10 @@ class SplitProtocol(ABC):
             validation=parts.validation,
             test=parts.test,
             protocol=self.name,
-            options=asdict(self),  # type: ignore[call-overload]  # subclasses are dataclasses
+            options=asdict(self),
             fingerprint=data.fingerprint(),
             notes=notes,
         )
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Refuse a share that is not strictly between 0 and 1.
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-    """
-    if not 0 < value < 1:
-        raise ConfigError(f"{name} is {value!r}; it is a share strictly between 0 and 1")
-
-
-def check_count(name: str, value: int, least: int = 0) -> None:
-    """Refuse a count below `least`.
-
-    Raises
-    ------
-    ConfigError
-        If it is.
-    """
-    if value < least:
-        raise ConfigError(f"{name} is {value!r}; it is a whole number of at least {least}")
 
 
 def row_counts(data: Interactions) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Int8
 
 from recae.data.interactions import Interactions
-from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction
+from recae.data.protocols.base import Parts, SplitProtocol
 from recae.data.protocols.drawing import draw_from_rows
 from recae.data.protocols.rows_apart import TRAIN, VALIDATION, split_rows
 from recae.errors import ConfigError, DataError
+from recae.options import option
 
 
 @final
@@ -20,25 +21,19 @@ class Column(SplitProtocol):
 
     A test user is shown the training interactions and asked for those of the test part; validation
     interactions are neither shown nor allowed in the answer. Items are those of the training part.
-
-    Attributes
-    ----------
-    validation_fraction
-        Share of each user's training interactions to cut out for validation, where the input has
-        no validation part (LightGCN's have none): tune with it, then split again without it and
-        train on all, since what is cut out is not trained on. None: no validation part.
-    rng
-        Seed of that cut.
     """
 
     name: ClassVar[str] = "column"
-    validation_fraction: float | None = None
-    rng: int = 0
-
-    def __post_init__(self) -> None:
-        check_count("rng", self.rng)
-        if self.validation_fraction is not None:
-            check_fraction("validation_fraction", self.validation_fraction)
+    validation_fraction: float | None = option(
+        None,
+        above=0,
+        below=1,
+        help="Share of each user's training interactions to cut out for validation, where the"
+        " input has no validation part (LightGCN's have none): tune with it, then split again"
+        " without it and train on all, since what is cut out is not trained on. None: no"
+        " validation part.",
+    )
+    rng: int = option(0, low=0, help="Seed of that cut.")
 
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""

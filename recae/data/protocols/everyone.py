@@ -6,33 +6,26 @@ from typing import ClassVar, final
 import numpy as np
 
 from recae.data.interactions import Interactions
-from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction
+from recae.data.protocols.base import Parts, SplitProtocol
 from recae.data.protocols.column import cut_validation
 from recae.data.protocols.rows_apart import TRAIN
+from recae.options import option
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Everyone(SplitProtocol):
-    """Train on every user; there is nothing to test with.
-
-    Attributes
-    ----------
-    validation_fraction
-        Share of each user's interactions to cut out of the training part, to decide when to stop.
-        None: train on all of them.
-    rng
-        Seed of that cut.
-    """
+    """Train on every user; there is nothing to test with."""
 
     name: ClassVar[str] = "all"
-    validation_fraction: float | None = None
-    rng: int = 0
-
-    def __post_init__(self) -> None:
-        check_count("rng", self.rng)
-        if self.validation_fraction is not None:
-            check_fraction("validation_fraction", self.validation_fraction)
+    validation_fraction: float | None = option(
+        None,
+        above=0,
+        below=1,
+        help="Share of each user's interactions to cut out of the training part, to decide when to"
+        " stop. None: train on all of them.",
+    )
+    rng: int = option(0, low=0, help="Seed of that cut.")
 
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""

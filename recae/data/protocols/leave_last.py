@@ -8,6 +8,7 @@ import numpy as np
 from recae.data.interactions import Interactions
 from recae.data.protocols.base import Parts, SplitProtocol, row_counts
 from recae.data.protocols.rows_apart import TEST, VALIDATION, split_rows
+from recae.options import option
 
 
 @final
@@ -19,15 +20,10 @@ class LeaveLast(SplitProtocol):
     validate with the one before. Equal times go by place in the input. When testing, the validation
     interaction is part of what is shown. Other users' later interactions are trained on, so this
     is not a forecast; ``temporal`` is.
-
-    Attributes
-    ----------
-    validation
-        Whether to have a validation part.
     """
 
     name: ClassVar[str] = "leave-last"
-    validation: bool = True
+    validation: bool = option(True, help="Whether to have a validation part.")
 
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from recae.data.interactions import Interactions
-from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction, row_counts
+from recae.data.protocols.base import Parts, SplitProtocol, row_counts
 from recae.data.protocols.drawing import id_order
 from recae.data.protocols.users_apart import items_of, split_users
 from recae.errors import ConfigError, DataError
+from recae.options import option
 
 SHORTEST_DRAWN = 5
 
@@ -33,36 +34,28 @@ class MultVAESplit(SplitProtocol):
     The authors use integer ids; text ids are sorted by code points. Repeated rows of a (user, item)
     pair are one interaction here, at the place of the first; their data sets have none.
 
-    Attributes
-    ----------
-    held_out_users
-        Users for validation, and as many for test: 10,000 for ML-20M, 40,000 for the Netflix
-        Prize, 50,000 for the Million Song data.
-    min_user, min_item
-        Fewest interactions of a user (5, 5, 20) and of an item (0, 0, 200).
-    target_fraction
-        Share of a held-out user's items to ask for.
-    seed
-        Seed of the legacy generator. Another one makes another benchmark.
-
     References
     ----------
     Liang et al., WWW 2018, sec. 4.1, and the notebook published with it.
     """
 
     name: ClassVar[str] = "mult-vae"
-    held_out_users: int = 10_000
-    min_user: int = 5
-    min_item: int = 0
-    target_fraction: float = 0.2
-    seed: int = 98765
-
-    def __post_init__(self) -> None:
-        check_count("held_out_users", self.held_out_users, least=1)
-        check_count("min_user", self.min_user)
-        check_count("min_item", self.min_item)
-        check_count("seed", self.seed)
-        check_fraction("target_fraction", self.target_fraction)
+    held_out_users: int = option(
+        10_000,
+        low=1,
+        help="Users for validation, and as many for test: 10,000 for ML-20M, 40,000 for the"
+        " Netflix Prize, 50,000 for the Million Song data.",
+    )
+    min_user: int = option(5, low=0, help="Fewest interactions of a user (5, 5, 20).")
+    min_item: int = option(0, low=0, help="Fewest interactions of an item (0, 0, 200).")
+    target_fraction: float = option(
+        0.2, above=0, below=1, help="Share of a held-out user's items to ask for."
+    )
+    seed: int = option(
+        98765,
+        low=0,
+        help="Seed of the legacy generator. Another one makes another benchmark.",
+    )
 
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""

@@ -6,10 +6,11 @@ from typing import ClassVar, final
 import numpy as np
 
 from recae.data.interactions import Interactions
-from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction
+from recae.data.protocols.base import Parts, SplitProtocol
 from recae.data.protocols.drawing import draw_from_rows
 from recae.data.protocols.rows_apart import TEST, VALIDATION, split_rows
 from recae.errors import ConfigError
+from recae.options import option
 
 
 @final
@@ -20,26 +21,23 @@ class RandomRows(SplitProtocol):
     The training part is what is shown; when testing, validation items are neither shown nor
     allowed in the answer. A random cut lets models learn from the future of what they are asked;
     use ``temporal`` where times are known and that matters.
-
-    Attributes
-    ----------
-    target_fraction, validation_fraction
-        Shares of a user's interactions for test and for validation, rounded down, at least one
-        each while one is left to train on; no validation part at 0.
-    rng
-        Seed.
     """
 
     name: ClassVar[str] = "random"
-    target_fraction: float = 0.2
-    validation_fraction: float = 0.1
-    rng: int = 0
+    target_fraction: float = option(
+        0.2,
+        above=0,
+        below=1,
+        help="Share of a user's interactions for test, rounded down, at least one while one is"
+        " left to train on.",
+    )
+    validation_fraction: float = option(
+        0.1, low=0, below=1, help="The same for validation; no validation part at 0."
+    )
+    rng: int = option(0, low=0, help="Seed.")
 
-    def __post_init__(self) -> None:
-        check_count("rng", self.rng)
-        check_fraction("target_fraction", self.target_fraction)
-        if self.validation_fraction:
-            check_fraction("validation_fraction", self.validation_fraction)
+    def check(self) -> None:
+        """Refuse shares that leave nothing to train on."""
         if self.target_fraction + self.validation_fraction >= 1:
             raise ConfigError(
                 f"target_fraction={self.target_fraction} and validation_fraction="

@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 from recae.arguments import refuse_other
 from recae.data.interactions import Interactions
-from recae.data.options import checked_options
 from recae.data.protocols.base import SplitProtocol
 from recae.data.protocols.column import Column
 from recae.data.protocols.everyone import Everyone
@@ -65,10 +64,9 @@ def split(
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     kind = PROTOCOLS[protocol]
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    names = {field.name for field in fields(kind)}
     if rng is not None and "rng" in names:
         options["rng"] = rng
     elif rng is not None and "seed" in names:
         raise ConfigError(f"protocol {protocol!r} got rng={rng}; it is seeded by its option seed")
-    checked = checked_options(kind, options, where=f"protocol {protocol!r}")
-    return kind(**checked).split(data)
+    return kind.of(options, where=f"protocol {protocol!r}").split(data)

@@ -6,10 +6,11 @@ from typing import ClassVar, final
 import numpy as np
 
 from recae.data.interactions import Interactions
-from recae.data.protocols.base import Parts, SplitProtocol, check_count, check_fraction, row_counts
+from recae.data.protocols.base import Parts, SplitProtocol, row_counts
 from recae.data.protocols.drawing import draw_from_rows, id_rank
 from recae.data.protocols.users_apart import items_of, split_users
 from recae.errors import ConfigError, DataError
+from recae.options import option
 
 MOST_BY_DEFAULT = 10_000
 
@@ -22,30 +23,27 @@ class Strong(SplitProtocol):
     The vocabulary is the items of the training users. Interactions of held-out users with other
     items are counted as unreachable before targets are drawn. Every held-out user with two or more
     interactions left gets at least one target. The draw depends on ids and seed, not on row order.
-
-    Attributes
-    ----------
-    held_out_users
-        Users for validation, and as many for test: a count, or a share of all users below 0.5.
-        None: a tenth of the users, at most 10,000, at least one.
-    target_fraction
-        Share of a held-out user's interactions to ask for.
-    rng
-        Seed.
     """
 
     name: ClassVar[str] = "strong"
-    held_out_users: int | float | None = None
-    target_fraction: float = 0.2
-    rng: int = 0
+    held_out_users: int | float | None = option(
+        None,
+        above=0,
+        help="Users for validation, and as many for test: a count, or a share of all users below"
+        " 0.5; None: a tenth of the users, at most 10,000, at least one.",
+    )
+    target_fraction: float = option(
+        0.2, above=0, below=1, help="Share of a held-out user's interactions to ask for."
+    )
+    rng: int = option(0, low=0, help="Seed.")
 
-    def __post_init__(self) -> None:
-        check_fraction("target_fraction", self.target_fraction)
-        check_count("rng", self.rng)
-        if isinstance(self.held_out_users, float):
-            check_fraction("held_out_users", self.held_out_users)
-        elif self.held_out_users is not None:
-            check_count("held_out_users", self.held_out_users, least=1)
+    def check(self) -> None:
+        """Refuse a share of 1 or more."""
+        if isinstance(self.held_out_users, float) and self.held_out_users >= 1:
+            raise ConfigError(
+                f"held_out_users is {self.held_out_users}; a whole number or a share below 1 is"
+                " accepted"
+            )
 
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""

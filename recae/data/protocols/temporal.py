@@ -7,9 +7,10 @@ from typing import ClassVar, final
 import numpy as np
 
 from recae.data.interactions import Interactions
-from recae.data.protocols.base import Parts, SplitProtocol, check_fraction
+from recae.data.protocols.base import Parts, SplitProtocol
 from recae.data.protocols.rows_apart import TEST, VALIDATION, split_rows
 from recae.errors import ConfigError, DataError
+from recae.options import option
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -23,30 +24,31 @@ class Temporal(SplitProtocol):
     Interactions of the same instant are on the same side, so nothing trained on or shown is later
     than anything asked for, for any user. When testing, the validation period is part of what is
     shown. Users without a history before the date and items never trained on are counted.
-
-    Attributes
-    ----------
-    at
-        Start of the test period: an ISO 8601 date or time (UTC where it names no offset), or None.
-    quantile
-        Share of the interactions before the test period, where `at` is None; 0.9 if both are.
-    validation_fraction
-        Share of the interactions before the test period, the latest ones, to validate with; no
-        validation part at 0.
     """
 
     name: ClassVar[str] = "temporal"
-    at: str | None = None
-    quantile: float | None = None
-    validation_fraction: float = 0.1
+    at: str | None = option(
+        None,
+        help="Start of the test period: an ISO 8601 date or time (UTC where it names no offset).",
+    )
+    quantile: float | None = option(
+        None,
+        above=0,
+        below=1,
+        help="Share of the interactions before the test period, where at is None; 0.9 if both are.",
+    )
+    validation_fraction: float = option(
+        0.1,
+        low=0,
+        below=1,
+        help="Share of the interactions before the test period, the latest ones, to validate with;"
+        " no validation part at 0.",
+    )
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse two starts of the test period, or one that is no date."""
         if self.at is not None and self.quantile is not None:
             raise ConfigError(f"at={self.at!r} and quantile={self.quantile}; give one of them")
-        if self.quantile is not None:
-            check_fraction("quantile", self.quantile)
-        if self.validation_fraction:
-            check_fraction("validation_fraction", self.validation_fraction)
         if self.at is not None:
             microseconds(self.at)
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 from jaxtyping import Bool, Int, UInt64
 
 from recae.data.interactions import Interactions
-from recae.data.options import checked_options
 from recae.data.readers.account import Account, rejects_file
 from recae.data.readers.assemble import Rows, assemble
 from recae.data.readers.batch import Checked, as_array
@@ -81,8 +80,8 @@ class GroupedReading:
         rejects: str | Path | None = None,
         **options: object,
     ) -> None:
-        self._options = checked_options(ReadOptions, options, where="GroupedReading")
-        self._given = ReadOptions(**self._options)  # type: ignore[arg-type]  # types were checked
+        self._given = ReadOptions.of(options, where="GroupedReading")
+        self._options = {name: getattr(self._given, name) for name in options}
         for name in ("min_user", "min_item"):
             if getattr(self._given, name) > 1:
                 raise ConfigError(

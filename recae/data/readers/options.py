@@ -1,80 +1,70 @@
 """`ReadOptions`: what a reader may be told about its input."""
 
-import math
 from dataclasses import dataclass
 from typing import final
 
 from recae.errors import ConfigError
+from recae.options import Options, option
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadOptions:
+class ReadOptions(Options):
     """How to read interactions; every default is what most files need.
 
-    Attributes
-    ----------
-    user_col, item_col, rating_col, time_col, split_col
-        Column names, or positions counted from 1 (``"1"``) with ``header=False``. None looks for a
-        known name; ``""`` says that the column is not to be used. `split_col` is never guessed.
-    sep
-        Column separator of text files, of any length. None tries comma, tab, ``;``, ``|``, ``::``.
-        Quotes have a meaning with separators of one character only.
-    header
-        Whether text files start with column names. Without, and without named columns, the
-        columns are user, item, rating, time.
-    min_rating
-        Rows rated lower are dropped. None keeps all rows: each one counts as a positive.
-    keep_ratings
-        Store ratings, which must then be above 0, as the values of interactions. Graded metrics
-        read them; models learn who has what, whatever the values.
-    min_user, min_item
-        Users and items with fewer pairs are dropped after duplicates are merged: first items, then
-        users, one pass each.
-    max_bad_rows
-        Malformed rows above which an input is refused: a share below 1, a count from 1 on.
-    max_id_length
-        Longest id, in bytes of UTF-8.
-    items_encoding
-        Encoding of the text file of items; nothing else is ever tried.
-
-    Raises
-    ------
-    ConfigError
-        If a value is not accepted.
+    Columns are names, or positions counted from 1 (``"1"``) with ``header=False``. None looks for a
+    known name; ``""`` says that the column is not to be used.
     """
 
-    user_col: str | None = None
-    item_col: str | None = None
-    rating_col: str | None = None
-    time_col: str | None = None
-    split_col: str | None = None
-    sep: str | None = None
-    header: bool = True
-    min_rating: float | int | None = None
-    keep_ratings: bool = False
-    min_user: int = 0
-    min_item: int = 0
-    max_bad_rows: float | int = 0.01
-    max_id_length: int = 4096
-    items_encoding: str = "utf-8"
+    user_col: str | None = option(None, help="Column of the user ids.")
+    item_col: str | None = option(None, help="Column of the item ids.")
+    rating_col: str | None = option(None, help="Column of the ratings.")
+    time_col: str | None = option(None, help="Column of the times.")
+    split_col: str | None = option(
+        None, help="Column with train, validation or test; it is never guessed."
+    )
+    sep: str | None = option(
+        None,
+        help="Column separator of text files, of any length. None tries comma, tab, ;, |, ::."
+        " Quotes have a meaning with separators of one character only.",
+    )
+    header: bool = option(
+        True,
+        help="Whether text files start with column names. Without, and without named columns, the"
+        " columns are user, item, rating, time.",
+    )
+    min_rating: float | int | None = option(
+        None,
+        help="Rows rated lower are dropped. None keeps all rows: each one counts as a positive.",
+    )
+    keep_ratings: bool = option(
+        False,
+        help="Store ratings, which must then be above 0, as the values of interactions. Graded"
+        " metrics read them; models learn who has what, whatever the values.",
+    )
+    min_user: int = option(
+        0,
+        low=0,
+        help="Users with fewer pairs are dropped after duplicates are merged: first items, then"
+        " users, one pass each.",
+    )
+    min_item: int = option(0, low=0, help="The same for items.")
+    max_bad_rows: float | int = option(
+        0.01,
+        low=0,
+        help="Malformed rows above which an input is refused: a share below 1, a count from 1 on.",
+    )
+    max_id_length: int = option(4096, low=1, help="Longest id, in bytes of UTF-8.")
+    items_encoding: str = option(
+        "utf-8", help="Encoding of the text file of items; nothing else is ever tried."
+    )
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse separators that quotes or line ends would break, and unknown encodings."""
         if self.sep is not None and (not self.sep or set(self.sep) & set('"\r\n')):
             raise ConfigError(
                 f"sep is {self.sep!r}; accepted: characters other than quotes and line ends"
             )
-        if self.min_rating is not None and not math.isfinite(self.min_rating):
-            raise ConfigError(f"min_rating is {self.min_rating}; accepted: a finite number")
-        for name in ("min_user", "min_item"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; accepted: 0 or more")
-        if not 0 <= self.max_bad_rows < math.inf:
-            raise ConfigError(
-                f"max_bad_rows is {self.max_bad_rows}; accepted: a share below 1 or a count"
-            )
-        if self.max_id_length < 1:
-            raise ConfigError(f"max_id_length is {self.max_id_length}; accepted: 1 or more")
         try:
             "".encode(self.items_encoding)
         except LookupError as error:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from recae.arguments import refuse_other
 from recae.data.interactions import Interactions
-from recae.data.options import checked_options
 from recae.data.readers.account import Account, rejects_file
 from recae.data.readers.assemble import Rows, assemble
 from recae.data.readers.batch import Checked, check
@@ -95,8 +94,8 @@ def read_interactions(
     >>> read_interactions(frame)
     Interactions(1 users x 2 items, 2 interactions, density 100.00%)
     """
-    options = checked_options(ReadOptions, options, where="read_interactions")
-    given = ReadOptions(**options)  # type: ignore[arg-type]  # types were checked
+    given = ReadOptions.of(options, where="read_interactions")
+    options = {name: getattr(given, name) for name in options}
     for name, path in {"items": items, "rejects": rejects}.items():
         refuse_other(name, path, str | Path | None, "the path of a file")
     if isinstance(source, str | Path):
