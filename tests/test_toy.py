@@ -135,13 +135,18 @@ def test_the_order_of_a_file_of_people_counts(
 
 
 def test_it_is_evaluated_compared_and_rehearsed(
-    source: Path, directory: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recae_run("evaluate", str(directory), str(source), "--json")
     assert json.loads(capsys.readouterr().out)["metrics"]["ndcg@100"]["mean"] > 0
     settings = [*SETTINGS[4:], "--set", "toy.epochs=2"]
     recae_run("compare", str(source), "--models", "toy,popular", *settings, "--json")
     assert set(json.loads(capsys.readouterr().out)["models"]) == {"toy", "popular"}
+    tuned = tmp_path / "tuned"
+    settings = ["--set", "toy.batch_size=64", "--set", "toy.epochs=2", "--trials", "2"]
+    recae_run("tune", str(source), "--models", "toy", *settings, "-o", str(tuned))
+    assert any("[toy]" in path.read_text() for path in tuned.glob("*.toml"))
+    capsys.readouterr()
     recae_run("train", str(source), "--dry-run", "--json", *SETTINGS)
     measured = json.loads(capsys.readouterr().out)["measured"]
     assert measured["steps"] == 4 * 2 * -(-240 // 64)  # two passes an epoch

@@ -1,7 +1,7 @@
 """`IdMap`: the caller's text ids on one side, contiguous indices on the other."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, final
 
 import numpy as np
@@ -11,6 +11,8 @@ from jaxtyping import Int64
 
 from recae.arguments import several
 from recae.errors import DataError, UnknownIdError, shown
+
+_AT_ONCE = 65_536  # ids made texts of Python while they are iterated
 
 
 @final
@@ -36,6 +38,8 @@ class IdMap:
     [1]
     >>> films.ids_at([0])
     ['m7']
+    >>> list(films)
+    ['m7', '007']
     """
 
     __slots__ = ("_array", "_positions")
@@ -64,6 +68,10 @@ class IdMap:
     def to_arrow(self) -> Any:
         """Return the ids as an Arrow ``large_string`` array, in index order."""
         return self._array
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self._array[start : start + _AT_ONCE].to_pylist()
 
     def __len__(self) -> int:
         return len(self._array)
