@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test slow wheel-test bench-peers report table-gowalla table-ml1m table-infinite-ae clean
+.PHONY: help install demo check test slow mutations wheel-test bench-peers report table-gowalla table-ml1m table-infinite-ae clean
 
 help:
 	@echo "make demo        the whole chain on the sample data"
 	@echo "make test        all checks, and the tests not marked slow"
 	@echo "make check       formatting, lint, types, layers, spelling"
 	@echo "make slow        the slow tests and the notebooks; RECAE_DATASETS names the real data sets"
+	@echo "make mutations   put mistakes into a copy of the package; the tests named beside them must fail"
 	@echo "make wheel-test  build the wheel and test it without the sources"
 	@echo "make report      a report of the sample, and pictures of it where there is Chromium"
 	@echo "make table-gowalla, table-ml1m, table-infinite-ae"
@@ -27,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/recae demo -o out/demo
+	@$(BIN)/recae demo -o out/demo
 
 check: install
 	$(BIN)/ruff format --check .
@@ -42,6 +43,9 @@ test: check
 slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout=1800
 	$(BIN)/python -m pytest --nbmake notebooks
+
+mutations: install
+	$(BIN)/python tests/mutations.py
 
 wheel-test: install
 	tests/wheel.sh $(BIN)/python

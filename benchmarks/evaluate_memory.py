@@ -34,7 +34,7 @@ def make_data(folder: Path) -> None:
     from recae.models.registry import create
 
     for name in MODELS:
-        network = create(name)._build(ITEMS, 1, torch.Generator().manual_seed(0))
+        network = create(name).build(ITEMS, 1, torch.Generator().manual_seed(0))
         weights = {n: p.detach().numpy() for n, p in network.named_parameters()}
         np.savez(folder / f"{name}.npz", **weights)
     shape = MatrixShape(n_users=136_677 + USERS, n_items=ITEMS, n_interactions=10_700_000)

@@ -23,8 +23,9 @@ from rates import machine
 from scipy.sparse import csr_array
 
 import recae
+from recae.data.histories import Histories
 from recae.data.synthetic import MatrixShape, ml20m_shape
-from recae.networks.mult_vae import MultVAENetwork
+from recae.models.mult_vae import MultVAENetwork
 from recae.training.config import TrainingConfig
 from recae.training.rows import DeviceRows
 from recae.training.trainer import Trainer
@@ -62,7 +63,9 @@ class Bench:
         config = TrainingConfig(epochs=2, batch_size=batch, device=self.device.type, **options)
         if not self.dry:
             torch.cuda.reset_peak_memory_stats()
-        log = Trainer(config).fit(network.to(self.device), rows, steps_per_epoch=self.steps)
+        log = Trainer(config).fit(
+            network.to(self.device), Histories(rows), steps_per_epoch=self.steps
+        )
         seconds = log[-1].seconds
         peak = 0 if self.dry else torch.cuda.max_memory_allocated()
         return {
@@ -80,16 +83,16 @@ def same_gradients(bench: Bench) -> dict[str, float]:
     matrix = bench.rows(n_users, n_items)
     rng = torch.Generator().manual_seed(1)
     found: dict[str, list[torch.Tensor]] = {}
-    (x,) = DeviceRows(matrix, torch.device("cpu")).batch(np.arange(n_users))
+    (x,) = DeviceRows(Histories(matrix), torch.device("cpu")).batch(np.arange(n_users))
     keep = x.uniform(rng) >= 0.5
     noise = x.normal(bench.network(n_items).latent_dim, rng)
     for name, device, dtype in (
         ("truth", torch.device("cpu"), torch.float64), ("found", bench.device, torch.float32),
     ):  # fmt: skip
         network = bench.network(n_items).to(device, dtype)
-        (x,) = DeviceRows(matrix, device).batch(np.arange(n_users))
+        (x,) = DeviceRows(Histories(matrix), device).batch(np.arange(n_users))
         given: Any = {"keep": keep.to(device), "noise": noise.to(device, dtype), "beta": 0.2}
-        loss = network.loss_given(x, **given).total
+        loss = network.loss_given(x, **given)["loss"]
         loss.backward()
         found[name] = [loss, *(p.grad for p in network.parameters() if p.grad is not None)]
     errors = [
@@ -103,14 +106,14 @@ def same_gradients(bench: Bench) -> dict[str, float]:
 def no_waits(bench: Bench) -> dict[str, int]:
     """Steps without the host waiting for the device: torch raises where it does."""
     rows, steps = bench.rows(2_000 if not bench.dry else 100, bench.items), 0
-    batches = DeviceRows(rows, bench.device).epoch(0, 0, 50)
+    batches = DeviceRows(Histories(rows), bench.device).epoch(0, 0, 50)
     network = bench.network(bench.items).to(bench.device)
     if not bench.dry:
         torch.cuda.set_sync_debug_mode("error")
     try:
         for step, (x,) in enumerate(batches):
             rng = torch.Generator(bench.device).manual_seed(step)
-            network.loss(x, step=step, rng=rng).total.backward()
+            network.loss(x, step=step, rng=rng)["loss"].backward()
             steps += 1
     finally:
         if not bench.dry:

@@ -30,8 +30,7 @@ import recae
 from recae.data.histories import canonical_csr
 from recae.data.synthetic import MatrixShape, ml20m_shape
 from recae.machine import resident_bytes
-from recae.models.tower import ExactTower
-from recae.networks.mult_vae import MultVAENetwork
+from recae.models.mult_vae import MultVAENetwork
 from recae.serving.batch import Asked, write_recommendations
 
 METRICS = ("recall@20", "recall@50", "ndcg@100")
@@ -92,10 +91,10 @@ def held_out(rows: csr_array) -> recae.HeldOut:
 @contextmanager
 def float32_proposals(model: recae.MultVAE) -> Iterator[None]:
     """Propose as on a processor that does not multiply 8-bit integers."""
-    tower: ExactTower = model._fitted_tower()
-    rounded, tower._rounded = tower._rounded, None
+    ranking = model.ranking
+    rounded, ranking.rounded = ranking.rounded, None
     yield
-    tower._rounded = rounded
+    ranking.rounded = rounded
 
 
 def measure(setting: str, data: Path, people: int, repeats: int) -> dict[str, object]:
@@ -103,7 +102,7 @@ def measure(setting: str, data: Path, people: int, repeats: int) -> dict[str, ob
     rows = canonical_csr(csr_array(load_npz(data)))
     model = fitted(setting, rows)
     n_items = rows.shape[1]
-    if model._fitted_tower()._rounded is None:
+    if model.ranking.rounded is None:
         print("no products of 8-bit integers here: both ways are one", file=sys.stderr)
     written = data.with_name("lists.parquet")
     asked = Asked(model=model, items=ids(n_items), k=K)

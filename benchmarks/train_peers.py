@@ -67,7 +67,7 @@ class Size:
     asked: int
 
 
-FULL = Size(ML_20M, {500: 12, 2048: 4}, 11, 10_000, 20_000)
+FULL = Size(ML_20M, {500: 8, 2048: 3}, 7, 10_000, 20_000)
 QUICK = Size(
     MatrixShape(n_users=5_000, n_items=3_000, n_interactions=250_000),
     {500: 2, 2048: 1},

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from recae.models.als import ALS
     from recae.models.bpr import BPR
     from recae.models.ease import EASE
+    from recae.models.edlae import EDLAE
     from recae.models.gf_cf import GFCF
     from recae.models.item_knn import ItemKNN
     from recae.models.mult_vae import MultDAE, MultVAE
     from recae.models.popular import Popularity
     from recae.models.random_lists import Random
+    from recae.models.registry import register
+    from recae.models.vanilla_ae import VanillaAE
     from recae.ranking.recommender import Recommender
     from recae.ranking.topk import TopK
 
@@ -46,6 +49,7 @@ _PUBLIC = {
     "ALS": "recae.models.als",
     "BPR": "recae.models.bpr",
     "EASE": "recae.models.ease",
+    "EDLAE": "recae.models.edlae",
     "GFCF": "recae.models.gf_cf",
     "HeldOut": "recae.data.split",
     "Histories": "recae.data.histories",
@@ -59,10 +63,12 @@ _PUBLIC = {
     "Recommender": "recae.ranking.recommender",
     "Split": "recae.data.split",
     "TopK": "recae.ranking.topk",
+    "VanillaAE": "recae.models.vanilla_ae",
     "compare": "recae.experiment.compare",
     "evaluate": "recae.evaluation.evaluator",
     "load": "recae.experiment.run",
     "read_interactions": "recae.data.readers",
+    "register": "recae.models.registry",
     "sample": "recae.data.sample",
     "save": "recae.experiment.run",
     "split": "recae.data.protocols",
@@ -72,6 +78,7 @@ __all__ = [
     "ALS",
     "BPR",
     "EASE",
+    "EDLAE",
     "GFCF",
     "HeldOut",
     "Histories",
@@ -85,10 +92,12 @@ __all__ = [
     "Recommender",
     "Split",
     "TopK",
+    "VanillaAE",
     "compare",
     "evaluate",
     "load",
     "read_interactions",
+    "register",
     "sample",
     "save",
     "split",

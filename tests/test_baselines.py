@@ -17,10 +17,9 @@ from recae.data.protocols import split
 from recae.data.readers import read_interactions
 from recae.errors import BundleError, ConfigError, DataError, DivergedError
 from recae.evaluation.evaluator import evaluate
-from recae.models import singular, sparse_items, tower
+from recae.models import singular
 from recae.models.als import ALS, ALSConfig
 from recae.models.bpr import BPR, BPRConfig
-from recae.models.factors import factor_scorer
 from recae.models.gf_cf import GFCF
 from recae.models.implicit_fit import one_blas_thread
 from recae.models.item_knn import ItemKNN
@@ -28,8 +27,6 @@ from recae.models.mult_vae import MultVAE
 from recae.models.pairwise import N_DRAWS, even_draws, pairwise_users
 from recae.models.popular import Popularity
 from recae.models.random_lists import Random, RandomConfig
-from recae.models.sparse_items import columns_on_grid
-from recae.ranking.fixed_point import weights_on_grid
 
 
 def interactions(matrix):
@@ -94,26 +91,6 @@ def test_item_knn_knows_the_user_who_has_all_items_but_one():
     assert np.isfinite(model.score(Histories.from_lists([[0], [1]], n_items=4))).all()
 
 
-def test_columns_on_grid_add_exactly_and_stay_close():
-    rng = np.random.default_rng(3)
-    table = csr_array(rng.random((50, 7)) * 10.0 ** rng.integers(-9, 3, 7))
-    rounded = columns_on_grid(table)
-    dense, original = rounded.toarray(), table.toarray()
-    assert (np.abs(dense - original) <= 2.0**-24 * original.max(axis=0)).all()
-    for order in range(5):
-        rows = np.random.default_rng(order).permutation(50)
-        assert np.cumsum(dense[rows], axis=0)[-1].tolist() == dense.sum(axis=0).tolist()
-    assert (columns_on_grid(rounded).data == rounded.data).all()
-    assert (rounded.data.astype(np.float32) == rounded.data).all()
-
-
-def test_columns_on_grid_twice_is_once_where_the_largest_entry_rounds_up():
-    table = csr_array(np.array([[1 - 2.0**-30], [1 / 3]]))
-    once = columns_on_grid(table)
-    assert once.data[0] == 1.0
-    assert (columns_on_grid(once).data == once.data).all()
-
-
 @pytest.mark.parametrize("kind", [ItemKNN, GFCF])
 def test_blocks_of_items_change_nothing(kind, monkeypatch):
     x = np.random.default_rng(6).random((90, 700)) < 0.01
@@ -125,8 +102,7 @@ def test_blocks_of_items_change_nothing(kind, monkeypatch):
     (block, _) = next(iter(in_one.blocks()))
     assert block == slice(0, 700)
     whole, listed = in_one.exact(rows, every), model.recommend(data.histories(), k=20)
-    for module in (sparse_items, tower):
-        monkeypatch.setattr(module, "MAX_CELLS", 700)
+    monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", 700)
     in_many = model.scorer(data.histories())
     blocks = list(in_many.blocks())
     assert [b for b, _ in blocks] == [slice(0, 256), slice(256, 512), slice(512, 700)]
@@ -134,21 +110,6 @@ def test_blocks_of_items_change_nothing(kind, monkeypatch):
     fast = np.concatenate([s.numpy() for _, s in blocks], axis=1).astype(np.float64)
     assert (np.abs(fast - whole.reshape(90, 700)) <= in_many.error_bound()[:, None]).all()
     assert model.recommend(data.histories(), k=20).items.tolist() == listed.items.tolist()
-
-
-def test_factor_scores_do_not_depend_on_the_order_of_the_sum():
-    """Products that nearly cancel, so that any rounding on the way would be seen in a float32."""
-    draw = np.random.default_rng(8)
-    half_user, half_item = draw.standard_normal((40, 32)), draw.standard_normal((50, 32))
-    users = np.concatenate([half_user, half_user * (1 + 1e-7)], axis=1)
-    table = np.concatenate([half_item, -half_item], axis=1)
-    items = weights_on_grid(torch.from_numpy(table)).numpy()
-    rows, every = np.repeat(np.arange(40), 50), np.tile(np.arange(50), 40)
-    expected = factor_scorer(users, items).exact(rows, every)
-    for seed in range(5):
-        order = np.random.default_rng(seed).permutation(64)
-        shuffled = factor_scorer(users[:, order], np.ascontiguousarray(items[:, order]))
-        assert shuffled.exact(rows, every).tobytes() == expected.tobytes()
 
 
 # ---- als
@@ -504,6 +465,7 @@ def test_no_interactions_are_refused(kind):
         (MultVAE, {"epochs": True}, "option epochs is True; it is of type int | 'auto'"),
         (MultVAE, {"hidden": [64, "8"]}, r"option hidden is \[64, '8'\]; it is of type list of in"),
         (MultVAE, {"precision": "half"}, "option precision is 'half'; it is of type 'auto' | "),
+        (MultVAE, {"path": "fast"}, "MultVAE has no option 'path'"),
         (Popularity, {"l2": 1.0}, "Popularity has no option 'l2'; it accepts none"),
     ],
 )

@@ -19,10 +19,9 @@ if not PEERS.exists():
 
 from benchmarks.peers import orders as talk
 from benchmarks.peers.crew import ratio, summary
-from benchmarks.peers.goals import GOALS, judged
+from benchmarks.peers.goals import COLUMNS, GOALS, column, judged
 from benchmarks.peers.orders import Done, Windows
 from benchmarks.performance_page import page
-from benchmarks.rates import best, floor, floor_seconds
 
 pytestmark = pytest.mark.checkout
 
@@ -106,19 +105,17 @@ def test_what_a_contender_prints_does_not_mix_with_its_answers() -> None:
     assert done.stderr == "noise\n"
 
 
-def test_every_figure_has_bounds_and_an_aim_beyond_them() -> None:
-    assert len(GOALS) == 14
+def test_every_figure_has_bounds_that_grow_with_the_processor() -> None:
     for key, goal in GOALS.items():
-        for least, aim in zip(goal.least, goal.aim or goal.least, strict=True):
-            assert (aim <= least) if goal.at_most else (aim >= least), key
+        assert 0 < (goal.without or 0.1) < goal.avx512 < goal.amx, key
 
 
 def test_the_column_of_the_processor_counts() -> None:
-    assert judged("ratio_recbole_b500", 5.5, amx=False)["met"]
-    assert not judged("ratio_recbole_b500", 5.5, amx=True)["met"]
-    small = judged("extra_memory", 0.22, amx=False)
-    assert (small["sense"], small["met"], small["aim_met"]) == ("at most", True, False)
-    assert judged("plain_of_textbook", 1.0, amx=True)["aim_met"] is None
+    assert [column(s) for s in ([], ["avx512_bf16"], ["avx512_bf16", "amx_bf16"])] == [0, 1, 2]
+    assert len(COLUMNS) == 3
+    found = [judged("ratio_recbole_b500", 5.5, place)["met"] for place in range(3)]
+    assert found == [True, True, False]
+    assert judged("ratio_eval", 0.1, 0)["met"] is None  # only reported
 
 
 def windows(*speeds: float) -> dict:
@@ -133,22 +130,17 @@ def test_ratios_are_of_medians_and_their_range_is_of_turns() -> None:
     assert found["cpu_ratio"] == pytest.approx(60 / 10)
 
 
-def test_the_floor_counts_the_arithmetic_of_a_step() -> None:
-    rates = {"bf16_flop_s": 1e12, "bf16_exp_s": 1e9, "adam_bytes_s": 1e10}
-    terms = floor(rates, "bf16", 500, 20_108)
-    assert terms["products, FLOP"]["amount"] / 500 == pytest.approx(74.7e6, rel=0.01)
-    assert terms["exponentials"]["seconds"] == pytest.approx(500 * 20_108 / 1e9)
-    assert floor_seconds(terms) == pytest.approx(sum(t["seconds"] for t in terms.values()))
-
-
-def test_the_best_of_several_measurements_is_the_ceiling() -> None:
-    measured = [{"a": 1.0, "by": {"x": 5.0}}, {"a": 2.0, "by": {"x": 4.0}}]
-    assert best(measured) == {"a": 2.0, "by": {"x": 5.0}}
-
-
 def test_the_page_is_what_its_program_writes_from_the_results() -> None:
     """Else run `python benchmarks/performance_page.py`."""
     assert (ROOT / "docs" / "performance.md").read_text() == page(ROOT / "benchmarks" / "results")
+
+
+def test_the_gpu_benchmark_runs_dry() -> None:
+    """Every part of it, on the CPU at tiny shapes."""
+    command = [sys.executable, "gpu.py", "--dry-run"]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 5
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")

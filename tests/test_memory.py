@@ -44,7 +44,7 @@ def config(name: str = "mult-vae", **options: object) -> RunConfig:
 @pytest.mark.parametrize("name", [n for n in MODELS if model_class(n).trained_in_steps])
 def test_a_parameter_takes_sixteen_bytes(name: str) -> None:
     model = model_class(name)(hidden=(20, 10), latent_dim=4)  # type: ignore[call-arg]  # options
-    network = model._build(77, 10, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
+    network = model.build(77, 10, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
     n_parameters = sum(p.numel() for p in network.parameters())
     assert model.n_parameters(77) == n_parameters
     assert model.least_bytes(replace(SHAPE, n_items=77)) == 16 * n_parameters

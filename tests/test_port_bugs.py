@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from recae.models import autoencoder, tower
-from recae.networks import losses, mult_vae
-from recae.networks.batch import SparseBatch
+from recae.models import mult_vae
+from recae.networks import losses
+from recae.networks.batch import Batch
+from recae.ranking.recommender import Recommender
 from recae.training.rows import DeviceRows
 from tests.reference import checks
 from tests.reference.checks import Case
@@ -65,17 +67,15 @@ def _cases() -> list[Any]:
     ]
 
 
-def _wrap_loss_given(
-    patch: Patch, change: Callable[[Any, SparseBatch, dict[str, Any]], None]
-) -> None:
-    """Let `change` alter what `MultVAENetwork.loss_given` is given."""
-    original = mult_vae.MultVAENetwork.loss_given
+def _wrap_first(patch: Patch, change: Callable[[Batch, Any], tuple[Batch, Any]]) -> None:
+    """Let `change` alter the histories and masks that the first layers are given."""
 
-    def loss_given(self: Any, x: SparseBatch, **given: Any) -> Any:
-        change(self, x, given)
-        return original(self, x, **given)
+    def wrap(network: Any) -> None:
+        original = network.first
+        patch.setattr(network, "first", lambda self, x, keep: original(self, *change(x, keep)))
 
-    patch.setattr(mult_vae.MultVAENetwork, "loss_given", loss_given)
+    wrap(mult_vae.MultVAENetwork)
+    wrap(mult_vae.MultDAENetwork)
 
 
 # 1. Noise of deviation 0.01 (RecBole, and the RecVAE and RaCT written from it).
@@ -83,16 +83,14 @@ def _wrap_loss_given(
 
 @bug("noise is drawn with deviation 0.01", "vae draws")
 def _small_noise(patch: Patch) -> None:
-    randn = torch.randn
-    patch.setattr(torch, "randn", lambda *a, **k: 0.01 * randn(*a, **k))
+    original = Batch.normal
+    patch.setattr(Batch, "normal", lambda self, *a: 0.01 * original(self, *a))
 
 
 @bug("noise is scaled by 0.01", "vae loss", "vae drawn loss", "vae training")
 def _scaled_noise(patch: Patch) -> None:
-    def change(self: Any, x: SparseBatch, given: dict[str, Any]) -> None:
-        given["noise"] = 0.01 * given["noise"]
-
-    _wrap_loss_given(patch, change)
+    original = losses.sampled_code
+    patch.setattr(losses, "sampled_code", lambda mu, v, noise: original(mu, v, 0.01 * noise))
 
 
 # 2. KL averaged over latent dimensions (Elliot).
@@ -109,10 +107,10 @@ def _mean_kl(patch: Patch) -> None:
 
 @bug("histories are not normalised in training", "vae loss", "dae loss", "vae training")
 def _no_norm(patch: Patch) -> None:
-    def ones(self: SparseBatch, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        return torch.ones(len(self.items), dtype=dtype)
+    def ones(self: Batch, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.ones(len(self), dtype=dtype)
 
-    patch.setattr(SparseBatch, "normalised", ones)
+    patch.setattr(Batch, "inverse_norms", ones)
 
 
 @bug("histories are not normalised at prediction", "vae prediction", "dae prediction")
@@ -125,14 +123,14 @@ def _no_norm_at_prediction(patch: Patch) -> None:
 
 @bug("dropout is applied twice", "vae loss", "dae loss", "vae drawn loss", "dae training")
 def _double_dropout(patch: Patch) -> None:
-    original = mult_vae._dropped
+    original = losses.dropped
 
-    def dropped(x: SparseBatch, keep: Any, dropout: float, dtype: torch.dtype) -> torch.Tensor:
-        once = original(x, keep, dropout, dtype)
-        again = torch.rand(len(once), generator=torch.Generator().manual_seed(0)) >= dropout
-        return once if keep is None else once * again / (1.0 - dropout)
+    def dropped(values: torch.Tensor, keep: Any, rate: float) -> torch.Tensor:
+        once = original(values, keep, rate)
+        again = torch.rand(len(once), generator=torch.Generator().manual_seed(0)) >= rate
+        return once if keep is None else once * again / (1.0 - rate)
 
-    patch.setattr(mult_vae, "_dropped", dropped)
+    patch.setattr(losses, "dropped", dropped)
 
 
 # 5. ReLU in place of tanh (RePlay).
@@ -148,12 +146,10 @@ def _relu(patch: Patch) -> None:
 
 @bug("codes are sampled at prediction", "vae prediction")
 def _sampled_prediction(patch: Patch) -> None:
-    def scorer(self: Any, histories: Any) -> Any:
-        fitted = self._fitted_tower()
-        codes = torch.from_numpy(self.sample(histories, n_samples=1)[0]).double()
-        return tower.TowerScorer(fitted.output, fitted.hidden(codes))
+    def score(self: Any, histories: Any) -> Any:
+        return self.decode(self.sample(histories, n_samples=1)[0])
 
-    patch.setattr(autoencoder.Autoencoder, "scorer", scorer)
+    patch.setattr(Recommender, "score", score)
 
 
 # 7. Another ramp of the KL weight (RecPack, irspack, RePlay, cornac).
@@ -208,39 +204,44 @@ def _count_restarts(patch: Patch) -> None:
 
 @bug("dropout comes before the norm", "vae loss", "dae loss")
 def _dropout_before_norm(patch: Patch) -> None:
-    def dropped(x: SparseBatch, keep: Any, dropout: float, dtype: torch.dtype) -> torch.Tensor:
-        kept = torch.ones(len(x.items)) if keep is None else keep.float()
-        per_row = torch.zeros(len(x)).index_add(0, x.rows(), kept)
-        return (kept * torch.rsqrt(per_row.clamp(min=1))[x.rows()]).to(dtype)
+    def kept(x: Batch, keep: Any) -> tuple[Batch, Any]:
+        if keep is None:
+            return x, keep
+        lengths = torch.zeros_like(x.lengths).index_add(0, x.rows(), keep.long())
+        return Batch(x.items[keep], lengths.cumsum(0) - lengths, lengths, x.n_items), None
 
-    patch.setattr(mult_vae, "_dropped", dropped)
+    _wrap_first(patch, kept)
 
 
 @bug("dropout does not rescale", "vae loss", "dae loss")
 def _plain_dropout(patch: Patch) -> None:
-    original = mult_vae._dropped
-    patch.setattr(mult_vae, "_dropped", lambda x, keep, p, dtype: original(x, keep, 0.0, dtype))
+    original = losses.dropped
+    patch.setattr(losses, "dropped", lambda values, keep, rate: original(values, keep, 0.0))
 
 
 @bug("the dropout rate is the share that is kept", "vae draws", "dae draws")
 def _swapped_rate(patch: Patch) -> None:
-    original = mult_vae._draw_mask
-    patch.setattr(mult_vae, "_draw_mask", lambda x, p, rng: original(x, 1.0 - p, rng))
+    original = Batch.uniform
+
+    def uniform(self: Batch, rng: torch.Generator) -> torch.Tensor:
+        return (original(self, rng) < VAE.dropout).float()  # 1 is kept, 0 is dropped
+
+    patch.setattr(Batch, "uniform", uniform)
 
 
 @bug("every step draws the same noise", "vae draws")
 def _same_noise(patch: Patch) -> None:
-    randn = torch.randn
+    original = Batch.normal
 
-    def fixed(*shape: int, generator: torch.Generator, **options: Any) -> torch.Tensor:
-        return randn(*shape, generator=torch.Generator().manual_seed(0), **options)
+    def fixed(self: Batch, width: int, rng: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
+        return original(self, width, torch.Generator().manual_seed(0), dtype)
 
-    patch.setattr(torch, "randn", fixed)
+    patch.setattr(Batch, "normal", fixed)
 
 
 @bug("log(softmax + eps)", "vae loss", "dae loss")
 def _epsilon(patch: Patch) -> None:
-    def nll(logits: torch.Tensor, x: SparseBatch) -> torch.Tensor:
+    def nll(logits: torch.Tensor, x: Batch) -> torch.Tensor:
         rows = x.rows()
         log_p = torch.log(torch.softmax(logits, dim=1) + 1e-10)[rows, x.items]
         return logits.new_zeros(len(x)).index_add(0, rows, -log_p)
@@ -262,51 +263,54 @@ def _mean_over_history(patch: Patch) -> None:
 
 @bug("log-variance is read as log-deviation", "vae loss")
 def _log_deviation(patch: Patch) -> None:
-    def change(self: Any, x: SparseBatch, given: dict[str, Any]) -> None:
-        log_var = self.encode(x, given["keep"])[1]
-        given["noise"] = given["noise"] * (0.5 * log_var).exp()
-
-    _wrap_loss_given(patch, change)
+    original = losses.sampled_code
+    patch.setattr(losses, "sampled_code", lambda mu, v, noise: original(mu, 2.0 * v, noise))
 
 
 @bug("mean and log-variance are swapped", "vae loss")
 def _swapped_halves(patch: Patch) -> None:
-    original = mult_vae.MultVAENetwork.encode
+    original = mult_vae.MultVAENetwork.posterior
     patch.setattr(
-        mult_vae.MultVAENetwork, "encode", lambda self, x, keep=None: original(self, x, keep)[::-1]
+        mult_vae.MultVAENetwork, "posterior", lambda self, x, keep: original(self, x, keep)[::-1]
     )
 
 
 @bug("the latent mean goes through tanh at prediction", "vae prediction")
 def _tanh_on_mean(patch: Patch) -> None:
-    original = mult_vae._tower
-    patch.setattr(mult_vae, "_tower", lambda *a, **k: original(*a, **{**k, "encoder_tanh": True}))
+    def score(self: Any, histories: Any) -> Any:
+        return self.decode(np.tanh(self.encode(histories)))
+
+    patch.setattr(Recommender, "score", score)
 
 
 @bug("the dae's code has no tanh at prediction", "dae prediction")
 def _linear_dae(patch: Patch) -> None:
-    original = mult_vae._tower
-    patch.setattr(mult_vae, "_tower", lambda *a, **k: original(*a, **{**k, "encoder_tanh": False}))
+    def score(self: Any, histories: Any) -> Any:
+        return self.decode(np.arctanh(self.encode(histories)))
+
+    patch.setattr(Recommender, "score", score)
 
 
 @bug("the penalty counts biases", "vae loss", "dae loss")
 def _decayed_biases(patch: Patch) -> None:
-    patch.setattr(
-        mult_vae._Network,
-        "_penalty",
-        lambda self: self.weight_decay * losses.squared_weights(list(self.parameters())),
-    )
+    original = losses.weight_penalty
+
+    def penalty(layers: Any, factor: float) -> torch.Tensor:
+        biases = sum(layer.bias.square().sum() for layer in layers)
+        return original(layers, factor) + factor * biases
+
+    patch.setattr(losses, "weight_penalty", penalty)
 
 
 @bug("the penalty is halved", "vae loss", "dae loss")
 def _halved_penalty(patch: Patch) -> None:
-    original = mult_vae._Network._penalty
-    patch.setattr(mult_vae._Network, "_penalty", lambda self: 0.5 * original(self))
+    original = losses.weight_penalty
+    patch.setattr(losses, "weight_penalty", lambda layers, factor: original(layers, factor / 2))
 
 
 @bug("the penalty is left out", "vae loss", "dae loss")
 def _no_penalty(patch: Patch) -> None:
-    patch.setattr(losses, "squared_weights", lambda weights: torch.zeros(()).double())
+    patch.setattr(losses, "weight_penalty", lambda layers, factor: torch.zeros(()).double())
 
 
 @bug("weights decay outside the gradient", "vae training", "dae training")
@@ -326,7 +330,7 @@ def _dropped_batch(patch: Patch) -> None:
 
     def epoch(
         self: DeviceRows, seed: int, epoch: int, size: int, n_slices: int
-    ) -> Iterator[list[SparseBatch]]:
+    ) -> Iterator[list[Batch]]:
         batches = original(self, seed, epoch, size, n_slices)
         return (slices for slices in batches if sum(map(len, slices)) == size)
 

@@ -10,6 +10,7 @@ import pytest
 
 import recae
 from recae import errors
+from recae.models.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +18,7 @@ PUBLIC = [
     "ALS",
     "BPR",
     "EASE",
+    "EDLAE",
     "GFCF",
     "HeldOut",
     "Histories",
@@ -30,10 +32,12 @@ PUBLIC = [
     "Recommender",
     "Split",
     "TopK",
+    "VanillaAE",
     "compare",
     "evaluate",
     "load",
     "read_interactions",
+    "register",
     "sample",
     "save",
     "split",
@@ -56,6 +60,14 @@ def test_every_module_imports_and_every_all_is_sorted_and_true() -> None:
         assert list(names) == sorted(names), found.name
         for name in names:
             assert hasattr(module, name), f"{found.name}.{name}"
+
+
+def test_no_model_imports_the_file_of_another() -> None:
+    names = {path.partition(":")[0].rpartition(".")[2] for path in MODELS.values()}
+    for name in names:
+        source = (Path(recae.__file__).parent / "models" / f"{name}.py").read_text("utf-8")
+        imported = set(re.findall(r"from recae\.models(?:\.| import )(\w+)", source))
+        assert not imported & (names - {name}), name
 
 
 def test_every_error_is_in_the_drawn_tree_with_its_exit_code() -> None:

@@ -12,35 +12,37 @@ from scipy.sparse import csr_array
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.models.tower import TowerScorer
-from recae.networks.mult_vae import Layer
 from recae.ranking import fixed_point
 from recae.ranking.fixed_point import exact_row_sums, rows_on_grid, weights_on_grid
 from recae.ranking.propose import recommend_chunk
 from recae.ranking.rounded import RoundedTable
+from recae.ranking.scorers import LinearScorer
 from recae.ranking.select import Groups
 from recae.ranking.topk import BestLists
 
 
 def layer_and_hidden(rng, n_users=37, n_items=900, width=40, bias=1.0):
-    """An output layer and hidden vectors, on their grids."""
+    """Weights, biases and hidden vectors, on their grids."""
     draw = np.random.default_rng(rng)
     weight = torch.from_numpy(draw.standard_normal((n_items, width)) * draw.random((n_items, 1)))
     offset = torch.from_numpy((bias * draw.standard_normal(n_items)).astype(np.float32))
     hidden = torch.tanh(torch.from_numpy(draw.standard_normal((n_users, width))))
-    return Layer(weights_on_grid(weight), offset, False), rows_on_grid(hidden, n_terms=width)
+    return weights_on_grid(weight), offset, rows_on_grid(hidden, n_terms=width)
 
 
-def in_8_bits(output, hidden, *, wide=True):
-    rounded = RoundedTable(output.weight, output.bias)
-    return TowerScorer(
-        output, hidden, rounded=rounded, wide=output.weight.double() if wide else None
+def in_8_bits(weight, bias, hidden, *, wide=True):
+    return LinearScorer(
+        hidden,
+        weight,
+        bias,
+        rounded=RoundedTable(weight, bias),
+        wide=weight.double() if wide else None,
     )
 
 
-def by_numpy(output, hidden, k, hidden_items=()):
+def by_numpy(weight, bias, hidden, k, hidden_items=()):
     """Items of each user by sorting all float64 scores, rounded once."""
-    scores = hidden.numpy() @ output.weight.numpy().astype(np.float64).T + output.bias.numpy()
+    scores = hidden.numpy() @ weight.numpy().astype(np.float64).T + bias.numpy()
     scores = scores.astype(np.float32)
     scores[:, list(hidden_items)] = -np.inf
     order = np.lexsort((np.tile(np.arange(scores.shape[1]), (len(scores), 1)), -scores))
@@ -61,12 +63,12 @@ def test_rows_on_the_grid_are_exact_in_float32(width: int) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 10, 101, 890, 900, 950])
-@pytest.mark.parametrize("bias", [0.0, 1.0, 300.0])
-def test_lists_are_those_of_all_scores_sorted(k, bias):
-    output, hidden = layer_and_hidden(1, bias=bias)
-    expected = by_numpy(output, hidden, k)
-    plain = lists(TowerScorer(output, hidden), 37, 900, k)
-    for scorer in (in_8_bits(output, hidden), in_8_bits(output, hidden, wide=False)):
+@pytest.mark.parametrize("largest_bias", [0.0, 1.0, 300.0])
+def test_lists_are_those_of_all_scores_sorted(k, largest_bias):
+    weight, bias, hidden = layer_and_hidden(1, bias=largest_bias)
+    expected = by_numpy(weight, bias, hidden, k)
+    plain = lists(LinearScorer(hidden, weight, bias), 37, 900, k)
+    for scorer in (in_8_bits(weight, bias, hidden), in_8_bits(weight, bias, hidden, wide=False)):
         found = lists(scorer, 37, 900, k)
         assert found.items[:, : min(k, 900)].tolist() == expected.tolist()
         assert found.items.tobytes() == plain.items.tobytes()
@@ -74,26 +76,32 @@ def test_lists_are_those_of_all_scores_sorted(k, bias):
 
 
 def test_masks_and_candidates_are_kept_out_of_8_bits_too():
-    output, hidden = layer_and_hidden(2)
+    weight, bias, hidden = layer_and_hidden(2)
     seen = csr_array(np.random.default_rng(0).random((37, 900)) < 0.3, dtype=np.float32)
     allowed = np.arange(900) % 7 != 0
-    found = lists(in_8_bits(output, hidden), 37, 900, 25, hidden=[seen], allowed=allowed)
+    found = lists(in_8_bits(weight, bias, hidden), 37, 900, 25, hidden=[seen], allowed=allowed)
     dense = seen.toarray() > 0
     for user in range(37):
         left_out = np.flatnonzero(dense[user] | ~allowed)
-        expected = by_numpy(output, hidden[user : user + 1], 25, left_out)[0]
+        expected = by_numpy(weight, bias, hidden[user : user + 1], 25, left_out)[0]
         assert found.items[user].tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("kind", ["fine", "coarse", "offset", "huge", "tiny", "zero"])
+@pytest.mark.parametrize(
+    "kind", ["fine", "coarse", "coarse history", "offset", "huge", "tiny", "zero"]
+)
 def test_no_score_is_further_off_than_the_bound(kind):
     """Weights that 8 bits round all the same way, or cannot tell apart at all."""
-    output, hidden = layer_and_hidden(3, n_users=20, n_items=300)
-    weight, bias = output.weight, output.bias
+    weight, bias, hidden = layer_and_hidden(3, n_users=20, n_items=300)
     if kind == "coarse":  # every residual has the sign of its hidden number, and the rest is 0
         hidden = hidden.sign()
         weight = 10.49 * hidden[0].expand(300, 40).clone()
         weight[:, 0] = 127  # one step is 1: .49 are lost everywhere else
+        bias = torch.full_like(bias, -40.0)
+    elif kind == "coarse history":  # the same of the hidden numbers, with weights that are kept
+        weight = hidden[0].sign().expand(300, 40).float().clone()
+        hidden = 10.49 * hidden[:1].sign().expand(20, 40).clone()
+        hidden[:, 0] = 127
         bias = torch.full_like(bias, -40.0)
     elif kind == "offset":
         bias = bias + 1e4
@@ -103,15 +111,15 @@ def test_no_score_is_further_off_than_the_bound(kind):
         weight, bias = weight * 1e-37, bias * 1e-37
     elif kind == "zero":
         hidden = torch.zeros_like(hidden)
-    output = Layer(weights_on_grid(weight), bias, False)
+    weight = weights_on_grid(weight)
     hidden = rows_on_grid(hidden, n_terms=40)
-    scorer = in_8_bits(output, hidden)
+    scorer = in_8_bits(weight, bias, hidden)
     proposals = scorer.proposals()
     fast = torch.cat([scores for _, scores in proposals.blocks], dim=1).double().numpy()
     rows, items = np.repeat(np.arange(20), 300), np.tile(np.arange(300), 20)
     exact = scorer.exact(rows, items).astype(np.float64).reshape(20, 300)
     assert (np.abs(exact - fast) <= proposals.error[:, None]).all()
-    if kind == "coarse":  # the bound is not far from what can happen
+    if kind.startswith("coarse"):  # the bound is not far from what can happen
         assert (np.abs(exact - fast).max(axis=1) >= 0.9 * proposals.error)[0]
 
 
@@ -120,9 +128,9 @@ def test_items_that_8_bits_cannot_tell_apart_are_ranked():
     n_items = 3000
     weight = torch.ones(n_items, 2, dtype=torch.float64)
     weight[:, 1] = torch.arange(n_items) * 2.0**-21
-    output = Layer(weights_on_grid(weight), torch.zeros(n_items), False)
+    weight, bias = weights_on_grid(weight), torch.zeros(n_items)
     hidden = rows_on_grid(torch.ones(2, 2, dtype=torch.float64), n_terms=2)
-    scorer = in_8_bits(output, hidden)
+    scorer = in_8_bits(weight, bias, hidden)
     found = lists(scorer, 2, n_items, 4)
     assert found.items.tolist() == [[2999, 2998, 2997, 2996]] * 2
     ((_, fast),) = scorer.proposals().blocks
@@ -134,8 +142,8 @@ def test_the_largest_integers_add_exactly(n_users):
     """No intermediate sum of theirs saturates."""
     sign = torch.from_numpy(np.random.default_rng(4).choice([-1.0, 1.0], (n_users, 700)))
     weight = torch.cat([torch.ones(1, 700), sign[:1].float(), -sign[:1].float()])
-    output = Layer(weights_on_grid(weight), torch.zeros(3), False)
-    scorer = in_8_bits(output, rows_on_grid(sign, n_terms=700))
+    weight, bias = weights_on_grid(weight), torch.zeros(3)
+    scorer = in_8_bits(weight, bias, rows_on_grid(sign, n_terms=700))
     ((_, fast),) = scorer.proposals().blocks
     torch.testing.assert_close(fast.double(), sign @ weight.double().T, rtol=1e-6, atol=1e-4)
 
@@ -143,17 +151,17 @@ def test_the_largest_integers_add_exactly(n_users):
 def test_ties_at_the_end_of_a_list_go_to_the_smaller_index():
     weight = torch.ones(700, 8)
     weight[[650, 3]] = 2
-    output = Layer(weights_on_grid(weight), torch.zeros(700), False)
+    weight, bias = weights_on_grid(weight), torch.zeros(700)
     hidden = rows_on_grid(torch.ones(3, 8, dtype=torch.float64), n_terms=8)
-    found = lists(in_8_bits(output, hidden), 3, 700, 5)
+    found = lists(in_8_bits(weight, bias, hidden), 3, 700, 5)
     assert found.items.tolist() == [[3, 650, 0, 1, 2]] * 3
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(wrong):
-    output, hidden = layer_and_hidden(5)
-    rounded = RoundedTable(output.weight, output.bias)
-    scorer = TowerScorer(output, hidden * wrong, rounded=rounded)
+    weight, bias, hidden = layer_and_hidden(5)
+    rounded = RoundedTable(weight, bias)
+    scorer = LinearScorer(hidden * wrong, weight, bias, rounded=rounded)
     with pytest.raises(RecaeError, match="not finite"):
         lists(scorer, 37, 900, 3)
 
@@ -180,11 +188,11 @@ def test_what_reaches_the_floor_is_found(data):
 
 
 def test_expanding_in_parts_changes_nothing(monkeypatch):
-    output, hidden = layer_and_hidden(6)
-    whole = lists(in_8_bits(output, hidden), 37, 900, 20)
+    weight, bias, hidden = layer_and_hidden(6)
+    whole = lists(in_8_bits(weight, bias, hidden), 37, 900, 20)
     monkeypatch.setattr("recae.ranking.select._EXPANDED", 50)
-    monkeypatch.setattr("recae.ranking.rounded.MAX_CELLS", 1)
-    parts = lists(in_8_bits(output, hidden), 37, 900, 20)
+    monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", 1)
+    parts = lists(in_8_bits(weight, bias, hidden), 37, 900, 20)
     assert parts.items.tobytes() == whole.items.tobytes()
     assert parts.scores.tobytes() == whole.scores.tobytes()
 

@@ -122,7 +122,7 @@ def test_any_polluted_table(table: tuple[bytes, dict[str, object]]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(tables())
 def test_any_polluted_table_of_many(table: tuple[bytes, dict[str, object]]) -> None:
     accounted(table[0], **table[1])
@@ -160,7 +160,7 @@ def kept_by_both(source: bytes, layout: Layout, size: int, piece: int) -> int:
 SIZES, PIECES = st.sampled_from([1, 2, 5, 13, 50, 4096]), st.sampled_from([0, 3, 20])
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(blocks(), SIZES, PIECES)
 def test_fast_and_exact_agree_at_any_block_size(
     rows: tuple[bytes, Layout], size: int, piece: int

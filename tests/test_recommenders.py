@@ -18,8 +18,8 @@ from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.errors import BundleError, ConfigError, DataError, NotFittedError
 from recae.models.registry import MODELS, config_class, create, model_class
-from recae.ranking import propose
 from recae.ranking.propose import recommend_chunk
+from tests.toy import known
 
 N_ITEMS = 30
 
@@ -30,9 +30,12 @@ OPTIONS = {
     "als": {"factors": 2, "regularization": 1.0, "iterations": 5},
     "bpr": {"factors": 2},
     "ease": {"l2": 5.0},
+    "edlae": {"l2": 5.0},
     "gf-cf": {"n_vectors": 4},
     "mult-dae": {**NETWORK, "latent_dim": 8},
     "mult-vae": {**NETWORK, "hidden": (16,), "latent_dim": 8},
+    "vanilla-ae": {**NETWORK, "epochs": 40, "latent_dim": 4},
+    "toy": {**NETWORK, "epochs": 20, "width": 12},
 }
 UNPERSONAL = {"popular", "random"}
 
@@ -61,7 +64,13 @@ def train():
     return interactions(two_tastes())
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", autouse=True)
+def toy():
+    with known():
+        yield
+
+
+@pytest.fixture(scope="module", params=[*sorted(MODELS), "toy"])
 def name(request):
     return request.param
 
@@ -155,7 +164,7 @@ def test_one_user_at_a_time_equals_the_batch(model, asking):
 
 def test_chunks_of_rows_change_nothing(model, asking, monkeypatch):
     expected = model.recommend(asking, k=7)
-    monkeypatch.setattr(propose, "MAX_CELLS", 5 * N_ITEMS)
+    monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", 5 * N_ITEMS)
     monkeypatch.setattr(type(model), "users_per_pass", 1)
     same(model.recommend(asking, k=7), expected)
 
@@ -179,7 +188,16 @@ def test_values_of_the_training_part_do_not_matter(model, name, train, asking):
 def test_values_of_a_history_do_not_matter(model, asking):
     louder = asking.matrix.copy()
     louder.data = louder.data * np.float32(3)
-    same(model.recommend(Histories(louder), k=7), model.recommend(asking, k=7))
+    same(model.recommend(Histories(louder, asking.order), k=7), model.recommend(asking, k=7))
+
+
+def test_the_order_of_a_history_matters_to_models_that_say_so(model, asking):
+    turned = Histories(asking.matrix, -asking.order)
+    lists, others = (model.recommend(h, k=7) for h in (asking, turned))
+    if model.ordered:
+        assert (lists.items != others.items).any()
+    else:
+        same(lists, others)
 
 
 def test_a_seen_item_is_listed_only_when_asked_for(model, asking):
@@ -319,7 +337,7 @@ def test_chunks_ranked_side_by_side_change_nothing(
 ):
     expected = model.recommend(asking, k=7, exclude=[2, 3])
     torch.set_num_threads(3)
-    monkeypatch.setattr(propose, "MAX_CELLS", 5 * N_ITEMS)
+    monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", 5 * N_ITEMS)
     monkeypatch.setattr(type(model), "users_per_pass", 1)
     batches = list(model.recommend_batches(asking, k=7, batch_size=batch_size, exclude=[2, 3]))
     assert [rows.start for rows, _ in batches] == list(range(0, len(asking), batch_size))

@@ -17,7 +17,6 @@ from recae.data.ids import IdMap
 from recae.errors import ConfigError, DataError, UnknownIdError
 from recae.models.registry import MODELS, create
 from recae.models.similar import NearestItems, unit_rows
-from recae.ranking import propose
 from recae.ranking.capabilities import Codes, ItemVectors, ItemWeights
 from recae_api import create_app
 from tests.api_films import ODD_IDS, save_films
@@ -69,7 +68,7 @@ def test_an_item_alone_equals_the_item_among_all(nearest, monkeypatch):
         alone = nearest.nearest(np.array([item]), k=N_ITEMS)
         assert alone.items[0].tolist() == batch.items[item].tolist()
         assert alone.scores[0].tobytes() == batch.scores[item].tobytes()
-    monkeypatch.setattr(propose, "MAX_CELLS", 3 * N_ITEMS)
+    monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", 3 * N_ITEMS)
     chunked = nearest.nearest(ALL, k=N_ITEMS)
     assert chunked.scores.tobytes() == batch.scores.tobytes()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from recae.errors import DataError
-from recae.models.ease import item_weights, item_weights_dual
+from recae.models.item_item import item_weights, item_weights_dual
 from recae.models.spd import spd_inverse
 
 

@@ -7,10 +7,8 @@ import torch
 from recae.data.interactions import Interactions
 from recae.data.protocols import split
 from recae.data.synthetic import Synthetic
-from recae.models.autoencoder import Autoencoder
+from recae.models.autoencoder import Autoencoder, Ranking
 from recae.models.mult_vae import MultDAE, MultVAE
-from recae.models.tower import ExactTower
-from recae.networks.mult_vae import Layer
 from recae.ranking.rounded import RoundedTable
 
 WIDTH, LATENT = 32, 4
@@ -27,8 +25,9 @@ def made(kind: type[Autoencoder], train: Interactions, hidden: tuple[int, ...]) 
 
 
 def random_weights(model: Autoencoder) -> dict[str, np.ndarray]:
-    network = model._build(model.n_items, 1, torch.Generator().manual_seed(0))
-    return {name: p.detach().numpy() for name, p in network.named_parameters()}
+    rng = np.random.default_rng(0)
+    shapes = {name: array.shape for name, array in model.arrays().items()}
+    return {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def held_bytes(model: Autoencoder) -> int:
@@ -44,9 +43,7 @@ def held_bytes(model: Autoencoder) -> int:
             waiting += value.values()
         elif isinstance(value, list | tuple):
             waiting += value
-        elif isinstance(value, Layer):
-            waiting += [value.weight, value.bias]
-        elif isinstance(value, torch.nn.Module | Autoencoder | ExactTower | RoundedTable):
+        elif isinstance(value, torch.nn.Module | Autoencoder | RoundedTable | Ranking):
             waiting += vars(value).values()
     return sum(storages.values())
 

@@ -16,14 +16,13 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from recae.data.histories import canonical_csr
+from recae.data.histories import Histories, canonical_csr
 from recae.data.protocols import split
 from recae.data.synthetic import Synthetic
 from recae.errors import BusyError, ConfigError, DataError, DivergedError, ResourceError
 from recae.models import autoencoder
-from recae.models.mult_vae import MultVAE
-from recae.models.tower import ExactTower
-from recae.networks.mult_vae import MultDAENetwork, MultVAENetwork, Tower
+from recae.models.mult_vae import MultDAENetwork, MultVAE, MultVAENetwork
+from recae.networks.exact import exact
 from recae.training.checkpoint import CheckpointStore
 from recae.training.config import (
     TrainingConfig,
@@ -38,14 +37,14 @@ from recae.training.trainer import Trainer
 N_USERS, N_ITEMS = 60, 30
 
 
-def rows(seed: int = 0) -> csr_array:
+def rows(seed: int = 0) -> Histories:
     """Two tastes: even users like the first half of the items, odd users the second."""
     rng = np.random.default_rng(seed)
     dense = np.zeros((N_USERS, N_ITEMS), dtype=np.float32)
     for user in range(N_USERS):
         half = np.arange(N_ITEMS // 2) + (user % 2) * (N_ITEMS // 2)
         dense[user, rng.choice(half, size=6, replace=False)] = 1
-    return canonical_csr(csr_array(dense))
+    return Histories(canonical_csr(csr_array(dense)))
 
 
 def vae(seed: int = 0) -> MultVAENetwork:
@@ -76,7 +75,7 @@ def config(**changes: object) -> TrainingConfig:
 def test_the_loss_falls_and_every_user_is_seen_once_an_epoch() -> None:
     network = vae()
     log = Trainer(config(epochs=30, learning_rate=0.01)).fit(network, rows())
-    assert log[-1].nll < log[0].nll - 0.5
+    assert log[-1].parts["nll"] < log[0].parts["nll"] - 0.5
     assert [record.steps for record in log[:2]] == [4, 8]  # 16 + 16 + 16 + 12 users
     seen = np.concatenate(
         [x.lengths.numpy() for (x,) in DeviceRows(rows(), torch.device("cpu")).epoch(1, 0, 16)]
@@ -90,7 +89,7 @@ def test_a_batch_holds_the_rows_it_was_asked_for() -> None:
     for place, user in enumerate((5, 0, 59)):
         start = x.offsets[place]
         items = x.items[start : start + x.lengths[place]].numpy()
-        np.testing.assert_array_equal(items, matrix[[user]].indices)
+        np.testing.assert_array_equal(items, matrix.matrix[[user]].indices)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not() -> None:
@@ -154,12 +153,12 @@ def test_a_validation_part_without_a_target_is_refused(tmp_path: Path) -> None:
 def test_empty_rows_are_not_trained_on() -> None:
     matrix = rows()
     with_empty = canonical_csr(
-        csr_array(np.vstack([matrix.toarray(), np.zeros((5, N_ITEMS), dtype=np.float32)]))
+        csr_array(np.vstack([matrix.matrix.toarray(), np.zeros((5, N_ITEMS), dtype=np.float32)]))
     )
-    log = Trainer(config()).fit(vae(), with_empty)
+    log = Trainer(config()).fit(vae(), Histories(with_empty))
     assert log[0].steps == 4
     with pytest.raises(DataError, match="no training user has an interaction"):
-        Trainer(config()).fit(vae(), canonical_csr(csr_array((3, N_ITEMS), dtype=np.float32)))
+        Trainer(config()).fit(vae(), Histories.from_lists([[], []], n_items=N_ITEMS))
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_and_rate() -> None:
@@ -245,15 +244,15 @@ def test_bfloat16_that_the_processor_emulates_is_told(
 
 
 def test_one_exact_copy_of_the_weights_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[weakref.ref[ExactTower]] = []
+    made: list[weakref.ref[torch.nn.Module]] = []
 
-    def alone(tower: Tower) -> ExactTower:
+    def alone(network: MultVAENetwork) -> torch.nn.Module:
         assert not any(other() is not None for other in made)
-        exact = ExactTower(tower)
-        made.append(weakref.ref(exact))
-        return exact
+        twin: torch.nn.Module = exact(network)
+        made.append(weakref.ref(twin))
+        return twin
 
-    monkeypatch.setattr(autoencoder, "ExactTower", alone)
+    monkeypatch.setattr(autoencoder, "exact", alone)
     parts = split(Synthetic(n_users=60, n_items=30).interactions(), "strong", rng=0)
     config = {"epochs": 3, "hidden": (), "latent_dim": 4, "batch_size": 16}
     MultVAE(**config).fit(parts.train, validation=parts.validation)
@@ -346,7 +345,7 @@ def test_dae_trains_with_weight_decay() -> None:
     )
     log = Trainer(config(epochs=10, learning_rate=0.01)).fit(network, rows())
     assert log[-1].loss < log[0].loss
-    assert log[0].loss > log[0].nll  # the penalty is part of the loss
+    assert log[0].loss > log[0].parts["nll"]  # the penalty is part of the loss
 
 
 _SCRIPT = """

@@ -22,8 +22,8 @@ from scipy.sparse import csr_array, load_npz
 from textbook import BETA, DROPOUT, HIDDEN, LATENT, textbook
 
 import recae
-from recae.data.histories import canonical_csr
-from recae.networks.mult_vae import MultVAENetwork
+from recae.data.histories import Histories, canonical_csr
+from recae.models.mult_vae import MultVAENetwork
 from recae.training.config import TrainingConfig
 from recae.training.trainer import Trainer
 
@@ -66,7 +66,7 @@ def train(orders: Orders, data: Path, which: str, precision: str, batch: int) ->
     network.loss = counted
     config = TrainingConfig(epochs=1_000_000, batch_size=batch, device="cpu", precision=precision)
     orders.answer(ready=True)
-    Trainer(config).fit(network, rows)
+    Trainer(config).fit(network, Histories(rows))
 
 
 def model(orders: Orders, data: Path) -> None:

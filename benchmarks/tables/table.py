@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recae.experiment.config import load_config
+from recae.models.registry import config_class
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,8 +94,13 @@ class Table:
         file = self.result_file(row)
         if not (file.exists() and self.vectors_file(row).exists()):
             return False
-        made: object = json.loads(file.read_text())["asked"]
-        return made == self.asked(row)
+        made = json.loads(file.read_text())["asked"]
+        for model, options in made["config"]["models"].items():
+            for name in getattr(
+                config_class(model), "removed", ()
+            ):  # which said nothing about the figures
+                options.pop(name, None)
+        return bool(made == self.asked(row))
 
     def check(self, rows: Iterable[str]) -> None:
         """Refuse names that are no rows."""

@@ -6,6 +6,7 @@ from typing import Any, final
 from recae.cli.people import (
     LeftOut,
     as_at_training,
+    asked_of,
     asking,
     in_model,
     places_of,
@@ -50,7 +51,7 @@ class GroupedPeople:
             place, missing = places_of(self._bundle, group.data.items)
             any_known |= len(missing) < len(place)
             unknown |= dict.fromkeys(missing)
-            mapped = in_model(self._bundle, group.data.matrix, place)
+            mapped = in_model(self._bundle, asked_of(self._bundle, group.data), place)
             histories, users, nobody = asking(mapped, group.data.users)
             strangers += nobody
             yield histories, users

@@ -61,12 +61,28 @@ class _Group(click.Group):
 )
 @click.version_option(VERSION, prog_name="recae", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:  # read by `main` from the arguments
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import a module that registers models of yours; repeatable.",
+)
+def cli(debug: bool, modules: tuple[str, ...]) -> None:  # noqa: ARG001  # `main` reads debug
     """Autoencoder recommenders: from a CSV of interactions to recommendations over HTTP.
 
     Results go to stdout, everything else to stderr. Every option can be given as an environment
     variable, RECAE_TRAIN_EPOCHS for `recae train --epochs`.
     """
+    if modules and "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does: modules of the current directory
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise click.UsageError(f"there is no module {module!r} to import") from error
 
 
 class _Terminated(BaseException):

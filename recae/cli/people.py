@@ -164,10 +164,10 @@ def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> People
     place, unknown = places_of(bundle, data.items)
     refuse_if_none_known(source, len(unknown) < len(place))
     tell_unknown_items(source, unknown)
-    matrix, users = data.matrix, data.users
+    given, users = asked_of(bundle, data), data.users
     del data  # millions of people are held as few times as can be, here and below
-    mapped = in_model(bundle, matrix, place)
-    del matrix
+    mapped = in_model(bundle, given, place)
+    del given
     histories, users, strangers = asking(mapped, users)
     tell_left_out(source, strangers, below)
     return People(histories, users, strangers + below)
@@ -181,25 +181,41 @@ def places_of(bundle: Bundle, items: IdMap) -> tuple[Int64[np.ndarray, " items"]
     return place, unknown
 
 
-def in_model(bundle: Bundle, matrix: csr_array, place: Int64[np.ndarray, " items"]) -> csr_array:
-    """Rows of `matrix` in the items of the model, without the items that it does not know."""
+def asked_of(bundle: Bundle, data: Interactions) -> Histories:
+    """Histories of `data`, with their order where results of the model depend on it."""
+    return data.histories() if bundle.model.ordered else Histories(data.matrix)
+
+
+def in_model(bundle: Bundle, histories: Histories, place: Int64[np.ndarray, " items"]) -> Histories:
+    """Histories in the items of the model, without the items that it does not know."""
+    matrix = histories.matrix
     columns = place[matrix.indices]
-    values = np.where(columns < 0, np.float32(0), matrix.data)
     shape = (matrix.shape[0], len(bundle.items))
-    mapped = csr_array((values, columns, matrix.indptr.copy()), shape=shape)
-    mapped.eliminate_zeros()  # what is of no known item
-    mapped.sort_indices()
-    return mapped
+    known = columns >= 0
+    if histories.order is None:
+        values = np.where(known, matrix.data, np.float32(0))
+        mapped = csr_array((values, columns, matrix.indptr.copy()), shape=shape)
+        mapped.eliminate_zeros()  # what is of no known item
+        mapped.sort_indices()
+        return Histories(mapped)
+    places = np.where(known, np.arange(1, len(columns) + 1), 0)  # of the entries, from 1
+    moved = csr_array((places, columns, matrix.indptr.copy()), shape=shape)
+    moved.eliminate_zeros()
+    moved.sort_indices()
+    entries = moved.data - 1
+    mapped = csr_array((matrix.data[entries], moved.indices, moved.indptr), shape=shape)
+    mapped.has_canonical_format = True
+    return Histories(mapped, histories.order[entries])
 
 
-def asking(mapped: csr_array, users: IdMap) -> tuple[Histories, IdMap, LeftOut]:
-    """Rows that hold something, whose they are, and the people of the others."""
-    something = np.diff(mapped.indptr) > 0
+def asking(mapped: Histories, users: IdMap) -> tuple[Histories, IdMap, LeftOut]:
+    """Histories that hold something, whose they are, and the people of the others."""
+    something = np.diff(mapped.matrix.indptr) > 0
     strangers = LeftOut.of(users.ids_at(np.flatnonzero(~something)))
     if strangers.count:
-        mapped = mapped[something]
+        mapped = mapped.take(np.flatnonzero(something))
         users = users.take(np.flatnonzero(something))
-    return Histories(mapped), users, strangers
+    return mapped, users, strangers
 
 
 def refuse_if_none_known(source: str, any_known: bool) -> None:

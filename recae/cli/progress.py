@@ -1,26 +1,48 @@
-"""Training progress on stderr: a bar on a terminal, a line an epoch otherwise."""
+"""Training progress on stderr: a line that moves on a terminal, else a few lines a training."""
 
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import final
+from itertools import pairwise
+from typing import TYPE_CHECKING, final
 
 import click
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from recae.training.trainer import EpochRecord
+
+_PARTS = 10  # of a training, after each of which a line may be due where there is no terminal
+_PAUSE_S = 5.0  # no line sooner than this after the last one
+
 
 @contextmanager
-def shown() -> Iterator[None]:
-    """Show what trainings inside report."""
+def shown(name: str = "", *, summaries: bool = True) -> Iterator[Callable[[str], None]]:
+    """Show what trainings inside report.
+
+    Parameters
+    ----------
+    name
+        Of the model that is trained, where there is one only.
+    summaries
+        Whether a line says how each training went. Without, the caller has lines of its own, and
+        only the line that moves is shown.
+
+    Yields
+    ------
+    Prints a line on stderr, above the one that moves.
+    """
     logger = logging.getLogger("recae")
-    handler = _Handler()
+    handler = _Handler(name, summaries=summaries)
     before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
-        yield
+        yield handler.say
+        handler.trained(name)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
@@ -32,35 +54,98 @@ def shown() -> Iterator[None]:
 class _Handler(logging.Handler):
     """Turns the records of `recae.training` and `recae.compare` into progress."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, *, summaries: bool) -> None:
         super().__init__()
+        self._name = f"{name}, " if name else ""
+        self._summaries = summaries
         self._bar: tqdm[int] | None = None
+        self._epochs: list[EpochRecord] = []  # of all trainings since the last summary
+        self._n_epochs = 0
+        self._said_at = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.msg == "epoch":
-            self._epoch(record)
+            self._epoch(record.__dict__["record"], record.__dict__["n_epochs"])
         elif record.msg == "resumed":
-            click.echo(f"resuming after epoch {record.__dict__['epoch']}", err=True)
+            self.say(f"resuming after epoch {record.__dict__['epoch']}")
         elif record.msg == "nothing to resume":
-            click.echo("note: there is no checkpoint; training starts anew", err=True)
+            self.say("note: there is no checkpoint; training starts anew")
         elif record.msg == "compared":
-            click.echo(f"done: {record.__dict__['entry']}", err=True)
+            self.compared(record.__dict__["entry"])
+        elif record.levelno >= logging.WARNING:
+            self.say(f"note: {record.getMessage()}")
 
-    def _epoch(self, record: logging.LogRecord) -> None:
-        epoch, n_epochs = record.__dict__["record"], record.__dict__["n_epochs"]
-        score = "" if epoch.validation is None else f" validation {epoch.validation:.4f}"
-        line = f"loss {epoch.loss:.3f}{score}{' best' if epoch.best else ''}"
-        if not sys.stderr.isatty():
-            click.echo(f"epoch {epoch.epoch}/{n_epochs} {line} ({epoch.seconds:.1f} s)", err=True)
-            return
-        if self._bar is None or epoch.epoch <= self._bar.n:
-            self.close()
-            self._bar = tqdm(total=n_epochs, initial=epoch.epoch - 1, unit="epoch", leave=True)
-        self._bar.set_postfix_str(line)
-        self._bar.update(1)
+    def say(self, line: str) -> None:
+        """Print a line; what moves is wiped away first, and comes back with the next epoch."""
+        self._wipe()
+        click.echo(line, err=True)
+        self._said_at = time.monotonic()
+
+    def compared(self, name: str) -> None:
+        """Say that `name` is fitted and judged, and how its trainings went."""
+        if self._epochs:
+            self.trained(name)
+        elif self._summaries:
+            self.say(f"{name}: done")
+
+    def trained(self, name: str) -> None:
+        """Say how the trainings of `name` since the last time went, where there were any."""
+        epochs, self._epochs = self._epochs, []
+        if epochs and self._summaries:
+            self.say(f"{name}: {_summary(epochs, self._n_epochs)}")
 
     def close(self) -> None:
+        """Leave no line that moves."""
+        self._wipe()
+        super().close()
+
+    def _epoch(self, epoch: "EpochRecord", n_epochs: int) -> None:
+        first = not self._epochs or epoch.epoch <= self._epochs[-1].epoch
+        self._epochs.append(epoch)
+        self._n_epochs = n_epochs
+        at = f"{self._name}epoch {epoch.epoch}/{n_epochs}"
+        score = "" if epoch.validation is None else f", validation {epoch.validation:.4f}"
+        line = f"{at}, loss {epoch.loss:.3f}{score}"
+        if sys.stderr.isatty():
+            self._move(line, epoch, n_epochs, anew=first)
+        elif self._summaries and (first or self._due(epoch.epoch, n_epochs)):
+            self.say(f"{line} ({epoch.seconds:.1f} s)")
+
+    def _move(self, line: str, epoch: "EpochRecord", n_epochs: int, *, anew: bool) -> None:
+        if anew:
+            self._wipe()
+        if self._bar is None:
+            self._bar = tqdm(
+                desc=line,
+                total=n_epochs,
+                initial=epoch.epoch,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format="{desc} |{bar}| {remaining} left",
+            )
+            return
+        self._bar.set_description_str(line, refresh=False)
+        self._bar.update(1)
+
+    def _due(self, epoch: int, n_epochs: int) -> bool:
+        part_ended = epoch * _PARTS // n_epochs > (epoch - 1) * _PARTS // n_epochs
+        return part_ended and time.monotonic() - self._said_at >= _PAUSE_S
+
+    def _wipe(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        super().close()
+
+
+def _summary(epochs: "list[EpochRecord]", n_epochs: int) -> str:
+    """How one or several trainings of `n_epochs` planned epochs went."""
+    trainings = 1 + sum(b.epoch <= a.epoch for a, b in pairwise(epochs))
+    last = epochs[-1].epoch
+    planned = "" if last == n_epochs else f" of {n_epochs}"
+    what = f"{last}{planned} epochs" if trainings == 1 else f"{trainings} trainings"
+    said = f"{what} in {sum(epoch.seconds for epoch in epochs):.1f} s"
+    scores = [(epoch.validation, epoch.epoch) for epoch in epochs if epoch.validation is not None]
+    if not scores:
+        return f"{said}, loss {epochs[-1].loss:.3f}"
+    best, at = max(scores, key=lambda pair: pair[0])
+    return f"{said}, best validation {best:.4f} after epoch {at}"

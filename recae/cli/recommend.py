@@ -129,7 +129,9 @@ def command(
     if shard is not None:
         assert isinstance(asking, People)
         everybody = (asking.histories, asking.ids)
-        of_all = question(asked, chosen) | {"people_sha256": people_sha256(everybody)}
+        of_all = question(asked, chosen) | {
+            "people_sha256": people_sha256(everybody, ordered=asked.model.ordered)
+        }
         asking = asking.part(_shard(shard, len(asking.ids)))
     if target is None:
         stream_recommendations(asked, asking, sys.stdout.buffer, file_format=chosen)

@@ -88,7 +88,7 @@ def command(
     started = time.monotonic()
     run_files = out / "run"
     try:
-        with progress.shown():
+        with progress.shown(config.model):
             trained = train(data, config, split=split, checkpoint=run_files, resume=resume)
     except BaseException as error:
         if not isinstance(error, RecaeError) and any(run_files.glob("epoch-*.json")):

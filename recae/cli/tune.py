@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recae.cli import progress
 from recae.cli.output import NewDirectory, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import ConfigError
@@ -88,15 +89,16 @@ def command(
     with _held(out):
         if out is not None and storage is None:
             storage = f"sqlite:///{out / 'study.db'}"
-        tuning = tune(
-            material,
-            names,
-            trials=trials,
-            timeout_s=timeout,
-            storage=storage,
-            draws=validation_draws,
-            on_trial=lambda trial: click.echo(_line(trial, trials), err=True),
-        )
+        with progress.shown(summaries=False) as say:
+            tuning = tune(
+                material,
+                names,
+                trials=trials,
+                timeout_s=timeout,
+                storage=storage,
+                draws=validation_draws,
+                on_trial=lambda trial: say(_line(trial, trials)),
+            )
         result: dict[str, Any] = {
             **tuning.to_json(),
             "parts": material.parts.to_json(),
@@ -106,7 +108,8 @@ def command(
         }
         text = f"{tuning}\n\n{material.parts}"
         if judge or out is not None:
-            trained = train(data, tuning.config)
+            with progress.shown(tuning.config.model):
+                trained = train(data, tuning.config)
             if judge:
                 report = _on_test(trained, tuning.config)
                 result["test"] = report.to_json()

@@ -118,6 +118,14 @@ class Histories:
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 
+    def in_time(self) -> Int64[np.ndarray, " nnz"]:
+        """Items of each row, row after row, oldest first; ascending where `order` is None."""
+        indices: np.ndarray = self.matrix.indices.astype(np.int64, copy=False)
+        if self.order is None:
+            return indices
+        rows = np.repeat(np.arange(len(self)), np.diff(self.matrix.indptr))
+        return indices[np.lexsort((self.order, rows))]
+
     def take(self, rows: Int64[np.ndarray, " n"] | slice) -> "Histories":
         """Return the histories of `rows`, in that order; those of a slice share its memory."""
         picked: slice | np.ndarray

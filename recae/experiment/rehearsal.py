@@ -5,6 +5,7 @@ writes its checkpoints. What that adds to the memory of the process is what the 
 the system's end of a process that takes too much is an answer too, and harms nobody.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from recae.errors import RecaeError, ResourceError
 from recae.experiment.config import RunConfig
 from recae.experiment.memory import Needs, size
 from recae.experiment.run import make_model
+from recae.models.registry import register, registered
 from recae.training.config import planned_epochs, steps_per_epoch
 
 _STEPS = 2  # an epoch
@@ -140,7 +142,7 @@ def rehearse(split: Split, config: RunConfig) -> Rehearsal | None:
         device_bytes=found["device_bytes"],
         checkpoint_bytes=found["checkpoint_bytes"],
         epochs=epochs,
-        steps=epochs * steps_per_epoch(model.config, n_users),
+        steps=epochs * found["passes"] * steps_per_epoch(model.config, n_users),
         step_s=found["step_s"],
         validation_s=found["prepare_s"] + n_validation * found["judge_s_a_user"],
         checkpoint_s=found["checkpoint_s"],
@@ -183,6 +185,10 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
 
     from recae.evaluation.evaluator import evaluate
 
+    sys.path[:] = about["path"]
+    for place in about["models"]:
+        module, _, kind = place.partition(":")
+        register(getattr(importlib.import_module(module), kind))
     config = RunConfig(**about["config"])
     model: Any = make_model(config.model, config)
     libraries_bytes = machine.resident_bytes() - before_bytes
@@ -193,7 +199,7 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         users = IdMap(str(user) for user in range(fold_in.shape[0]))
         validation = HeldOut(fold_in=Histories(fold_in), target=target, users=users)
     n_users = int((np.diff(train.matrix.indptr) > 0).sum())
-    n_steps = min(_STEPS, steps_per_epoch(model.config, n_users))
+    planned = steps_per_epoch(model.config, n_users)
     model = type(model)(replace(model.config, epochs=2, patience=None))
     start = machine.resident_bytes()
     machine.forget_peak()
@@ -206,7 +212,8 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         steps_per_epoch=_STEPS,
     )
     peak = machine.peak_resident_bytes()
-    last = model.training_log[-1]
+    first, last = model.training_log
+    passes = (last.steps - first.steps) // planned
     judge_s = 0.0
     if validation is not None:
         started = time.monotonic()
@@ -217,7 +224,8 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         "added_bytes": max(0, peak - start),
         "device_bytes": torch.cuda.max_memory_allocated() if model.accelerated else 0,
         "checkpoint_bytes": max(f.stat().st_size for f in folder.glob("run/epoch-*.safetensors")),
-        "step_s": (last.seconds - last.validation_s) / n_steps,
+        "passes": passes,
+        "step_s": (last.seconds - last.validation_s) / (passes * min(_STEPS, planned)),
         "prepare_s": last.validation_s - judge_s,
         "judge_s_a_user": 0.0 if validation is None else judge_s / len(validation),
         "checkpoint_s": max(0.0, ends[1] - ends[0] - last.seconds),
@@ -232,7 +240,12 @@ def _write(folder: Path, split: Split, config: RunConfig) -> None:
         _write_matrix(folder, "target", judged.target)
     torch: Any = sys.modules.get("torch")  # where it is not loaded, nobody gave it threads
     threads = None if torch is None else torch.get_num_threads()
-    about = {"config": config.to_json(), "threads": threads}
+    about = {
+        "config": config.to_json(),
+        "threads": threads,
+        "models": registered(),
+        "path": sys.path,
+    }
     (folder / "run.json").write_text(json.dumps(about))
 
 

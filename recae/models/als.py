@@ -13,13 +13,14 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import DivergedError
-from recae.models.factors import factor_scorer, solve_users
+from recae.models.factors import solve_users
 from recae.models.implicit_fit import binary_rows, one_blas_thread
 from recae.models.stored import check_arrays, check_shape
 from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import factor_scorer
 
 
 @final

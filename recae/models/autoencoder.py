@@ -2,14 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
-from torch import nn
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
@@ -17,11 +15,15 @@ from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError, DataError
 from recae.evaluation.evaluator import evaluate, fingerprint
 from recae.evaluation.names import parse_metric
-from recae.models.tower import ExactTower
-from recae.networks.batch import SparseBatch
-from recae.networks.losses import multinomial_nll
+from recae.machine import multiplies_int8
+from recae.networks.batch import Batch
+from recae.networks.exact import exact, share_tables
+from recae.networks.network import Network
+from recae.ranking.fixed_point import rows_on_grid
 from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.ranking.rounded import MAX_WIDTH, RoundedTable
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import WIDE_BYTES, LinearScorer
 from recae.training.config import TrainingConfig
 from recae.training.device import resolve_device
 from recae.training.rows import WEIGHTS, stream
@@ -52,19 +54,21 @@ class Autoencoder(Recommender):
     config: TrainingConfig
     training_log: tuple[EpochRecord, ...]
 
-    def __init__(self, config: Any) -> None:
-        if parse_metric(config.validation_metric).about != "targets":
+    def __init__(self, config: Any = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        metric = self.config.validation_metric
+        if parse_metric(metric).about != "targets":
             raise ConfigError(
-                f"validation_metric is {config.validation_metric!r}; one about what was held out,"
+                f"validation_metric is {metric!r}; one about what was held out,"
                 " such as ndcg@100, is accepted: more of it is better"
             )
-        self.config = self._asked = config
-        self._network: nn.Module | None = None
-        self._tower: ExactTower | None = None
+        self._asked = self.config
+        self._network: Network | None = None
+        self._ranking: Ranking | None = None
         self.training_log = ()
 
     @abstractmethod
-    def _build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> nn.Module:
+    def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> Network:
         """Network for `n_users` training users (which decide schedules), its weights from `rng`.
 
         Without one they have shapes and no numbers.
@@ -73,25 +77,27 @@ class Autoencoder(Recommender):
     @property
     def n_items(self) -> int:
         """Number of items the model knows."""
-        return self._fitted_tower().n_items
+        return len(self.ranking.weight)
 
     @property
     def accelerated(self) -> bool:
         """Whether the fitted network lies on another device than the CPU."""
-        return self._fitted_tower().device.type != "cpu"
+        return self.ranking.weight.device.type != "cpu"
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """The trained network, its wide tables rounded to the grids of `weights_on_grid`.
 
         Lists are made of these very tables, which must not change: train a copy on, not this one.
         """
-        network: nn.Module = fitted(self._network, self.name)
+        network: Network = fitted(self._network, self.name)
         return network
 
-    def _fitted_tower(self) -> ExactTower:
-        tower: ExactTower = fitted(self._tower, self.name)
-        return tower
+    @property
+    def ranking(self) -> "Ranking":
+        """The network as it ranks."""
+        ranking: Ranking = fitted(self._ranking, self.name)
+        return ranking
 
     @final
     def fit(
@@ -118,19 +124,19 @@ class Autoencoder(Recommender):
         """
         if validation is not None and not validation.target.nnz:
             raise DataError("no validation user has a target to be judged on")
-        self.config = config = _with_widths(self._asked, train.n_items)
+        self.config = config = self._asked.for_items(train.n_items)
         device = resolve_device(config.device)
         seeded = torch.Generator().manual_seed(stream(config.rng, WEIGHTS, 0))
-        self._tower = None
-        network = self._build(train.n_items, train.n_users, seeded).to(device)
+        self._ranking = None
+        network = self.build(train.n_items, train.n_users, seeded).to(device)
         self._network = network
         validate = None
         if validation is not None:
 
             def validate() -> float:
-                self._tower = ExactTower(network.tower())  # type: ignore[operator]  # networks have it
+                self._ranking = Ranking(network)
                 report = evaluate(self, validation, metrics=(config.validation_metric,))
-                self._tower = None  # its memory is for the training, and for the next one
+                self._ranking = None  # its memory is for the training, and for the next one
                 return report[config.validation_metric].mean
 
         identity: dict[str, object] = {
@@ -143,31 +149,33 @@ class Autoencoder(Recommender):
         trainer = Trainer(config, directory=checkpoint, identity=identity)
         self.training_log = trainer.fit(
             network,
-            train.matrix,
+            train.histories() if self.ordered else Histories(train.matrix),
+            ordered=self.ordered,
             validate=validate,
             on_epoch=on_epoch,
             resume=resume,
             steps_per_epoch=steps_per_epoch,
         )
         network.eval()
-        self._tower = _sharing_tables(network)
+        self._ranking = Ranking(network, share=True)
         return self
 
     @final
     def n_parameters(self, n_items: int) -> int:
         """Weights and biases of the network for `n_items` items."""
-        network = self._build(n_items, 1, None)
+        network = self.build(n_items, 1, None)
         return sum(parameter.numel() for parameter in network.parameters())
 
     @final
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
-        return self._fitted_tower().scorer(histories)
+        ranking = self.ranking
+        return ranking.scorer(ranking.encoded(histories, ordered=self.ordered))
 
     @final
     def item_vectors(self) -> Float32[np.ndarray, "items width"]:
         """Row of the output layer of each item, shape ``(n_items, width)``; biases left out."""
-        return self._fitted_tower().output.weight.cpu().numpy()
+        return self.ranking.weight.cpu().numpy()
 
     @final
     def encode(self, histories: Histories) -> Float32[np.ndarray, "users latent"]:
@@ -177,9 +185,9 @@ class Autoencoder(Recommender):
         -------
         Shape ``(len(histories), latent_dim)``; a row depends on its history alone.
         """
-        tower = self._fitted_tower()
+        ranking = self.ranking
         parts = [
-            tower.encode(SparseBatch.from_csr(h.matrix, device=tower.device)).float().cpu().numpy()
+            ranking.encoded(h, ordered=self.ordered).float().cpu().numpy()
             for h in _batches(self._accepted(histories))
         ]
         return np.concatenate(parts)
@@ -189,34 +197,32 @@ class Autoencoder(Recommender):
         self, codes: Float32[np.ndarray, "users latent"]
     ) -> Float32[np.ndarray, "users items"]:
         """Scores of all items for each code, dense, shape ``(users, n_items)``."""
-        tower = self._fitted_tower()
-        hidden = tower.hidden(torch.from_numpy(codes).to(tower.device, torch.float64))
-        output = tower.output
-        scores = torch.addmm(output.bias, hidden.float(), output.weight.T)
+        ranking = self.ranking
+        hidden = ranking.hidden(torch.from_numpy(codes).to(ranking.weight.device, torch.float64))
+        scores = torch.addmm(ranking.bias, hidden.float(), ranking.weight.T)
         return scores.cpu().numpy()
 
     @final
     @torch.no_grad()
     def reconstruction_error(self, histories: Histories) -> Float64[np.ndarray, " users"]:
-        """Negative multinomial log-likelihood of each history given itself, in nats.
+        """What the reconstruction of each history loses, divided by the number of its items.
 
-        Divided by the number of items of the history; NaN for an empty one. Nothing is dropped or
-        sampled. High values mark histories that the training users do not resemble.
+        In the terms of the model's own loss (`Network.reconstruction`): nats for a multinomial
+        likelihood. NaN for an empty history. Nothing is dropped or sampled. High values mark
+        histories that the training users do not resemble.
         """
         out = []
         for batch in _batches(self._accepted(histories)):
-            x = SparseBatch.from_csr(batch.matrix, device=self._fitted_tower().device)
+            x = Batch.of(batch, device=self.ranking.weight.device)
             scores = torch.from_numpy(self.score(batch)).to(x.items.device, torch.float64)
-            nll = multinomial_nll(scores, x) / x.lengths  # 0 / 0 is NaN
-            out.append(nll.cpu().numpy())
+            lost = self.network.reconstruction(scores, x) / x.lengths  # 0 / 0 is NaN
+            out.append(lost.cpu().numpy())
         return np.concatenate(out)
 
     @final
     def arrays(self) -> Arrays:
-        """Weights of the network, by parameter name, float32; see `network`."""
-        return {
-            name: value.detach().cpu().numpy() for name, value in self.network.named_parameters()
-        }
+        """State of the network by name, without what only training needs; see `network`."""
+        return {n: v.detach().cpu().numpy() for n, v in _stored(self.network).items()}
 
     @classmethod
     def from_arrays(cls: type[A], config: Any, arrays: Mapping[str, np.ndarray]) -> A:
@@ -226,12 +232,10 @@ class Autoencoder(Recommender):
         only where they are on their grids, as those of `arrays` are.
         """
         model = cls(config)
-        if "output.bias" not in arrays:
-            raise BundleError("the weights have no array output.bias")
-        n_items = len(arrays["output.bias"])
-        model.config = _with_widths(config, n_items)
-        network = model._build(n_items, 1, None)
-        expected = {name: tuple(p.shape) for name, p in network.named_parameters()}
+        n_items = cls._n_items_of(config, arrays)
+        model.config = config.for_items(n_items)
+        network = model.build(n_items, 1, None)
+        expected = {name: tuple(p.shape) for name, p in _stored(network).items()}
         given = {name: a.shape for name, a in arrays.items()}
         if expected != given:
             wrong = sorted(n for n in {*expected, *given} if expected.get(n) != given.get(n))
@@ -243,20 +247,82 @@ class Autoencoder(Recommender):
             if value.dtype != np.float32 or not np.isfinite(value).all():
                 raise BundleError(f"array {name} is not finite float32")
         weights = {name: torch.from_numpy(_writable(value)) for name, value in arrays.items()}
-        network.load_state_dict(weights, assign=True)
+        network.load_state_dict(weights, assign=True, strict=False)
         device = resolve_device("auto")  # where it is loaded need not be where it was trained
         model._network = network.to(device).eval()
-        model._tower = _sharing_tables(network)
+        model._ranking = Ranking(network, share=True)
         return model
 
+    @classmethod
+    def _n_items_of(cls, config: Any, arrays: Mapping[str, np.ndarray]) -> int:
+        """Items of stored weights: the size of the first axis that grows with their number."""
+        one, two = (_stored(cls(config).build(n, 1, None)) for n in (1, 2))
+        name, axis = next(
+            (name, axis)
+            for name in one
+            for axis, (a, b) in enumerate(zip(one[name].shape, two[name].shape, strict=True))
+            if a != b
+        )
+        if name not in arrays or arrays[name].ndim <= axis:
+            raise BundleError(f"the weights have no array {name} with {axis + 1} axes")
+        return int(arrays[name].shape[axis])
 
-def _sharing_tables(network: Any) -> ExactTower:
-    """Tower of `network`, which takes over its wide tables, so that they are held once."""
-    tower = ExactTower(network.tower())
-    for layer, table in ((network.table, tower.table), (network.output, tower.output.weight)):
-        if layer.weight.shape == table.shape:  # a code may be a part of the first
-            layer.weight = nn.Parameter(table)
-    return tower
+
+@final
+class Ranking:
+    """A network as it ranks: exact, with its output layer in the forms that proposals need.
+
+    Parameters
+    ----------
+    network
+        Trained; it stays as it is, but for its tables if `share`.
+    share
+        Let the network take over the gridded tables, so that they are held once.
+    """
+
+    def __init__(self, network: Network, *, share: bool = False) -> None:
+        self._exact = exact(network)
+        if share:
+            share_tables(network, self._exact)
+        output = self._exact.output
+        self.weight: Float32[torch.Tensor, "items width"] = output.weight.detach()
+        self.bias: Float32[torch.Tensor, " items"] = output.bias.detach().float()
+        on_cpu = self.weight.device.type == "cpu"
+        self.rounded = None
+        if on_cpu and self.weight.shape[1] <= MAX_WIDTH and multiplies_int8():
+            self.rounded = RoundedTable(self.weight, self.bias)
+        self.wide = None
+        if on_cpu and 8 * self.weight.numel() <= WIDE_BYTES:
+            self.wide = self.weight.to(torch.float64)
+
+    @torch.no_grad()
+    def encoded(
+        self, histories: Histories, *, ordered: bool
+    ) -> Float64[torch.Tensor, "batch latent"]:
+        """Code of each history."""
+        x = Batch.of(histories, ordered=ordered, device=self.weight.device)
+        code: torch.Tensor = self._exact.encode(x)
+        return code
+
+    @torch.no_grad()
+    def hidden(
+        self, code: Float64[torch.Tensor, "batch latent"]
+    ) -> Float64[torch.Tensor, "batch width"]:
+        """What the output layer reads, on the grid on which its products add exactly."""
+        h = self._exact.hidden(code)
+        return rows_on_grid(h, n_terms=h.shape[1])
+
+    def scorer(self, code: Float64[torch.Tensor, "batch latent"]) -> LinearScorer:
+        """Scores of codes."""
+        hidden = self.hidden(code)
+        return LinearScorer(hidden, self.weight, self.bias, rounded=self.rounded, wide=self.wide)
+
+
+def _stored(network: Network) -> dict[str, torch.Tensor]:
+    """State of `network` that prediction needs."""
+    left_out = network.training_only
+    state = network.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if not name.startswith(left_out)}
 
 
 def _batches(histories: Histories) -> list[Histories]:
@@ -268,8 +334,3 @@ def _writable(array: np.ndarray) -> np.ndarray:
     """`array` itself where a tensor can share its memory, which may be much; else a copy."""
     shared = array.flags.c_contiguous and array.flags.writeable
     return array if shared else np.array(array, order="C")
-
-
-def _with_widths(config: Any, n_items: int) -> Any:
-    hidden, latent_dim = config.widths(n_items)
-    return replace(config, hidden=hidden, latent_dim=latent_dim)

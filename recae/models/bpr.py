@@ -13,7 +13,6 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import BundleError, DivergedError
-from recae.models.factors import factor_scorer
 from recae.models.implicit_fit import binary_rows, one_blas_thread
 from recae.models.pairwise import N_DRAWS, even_draws, pairwise_users
 from recae.models.stored import check_arrays, check_shape
@@ -21,6 +20,7 @@ from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import factor_scorer
 
 
 @final

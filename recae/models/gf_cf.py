@@ -1,30 +1,27 @@
 """`GFCF`: graph filtering without training (Shen et al., CIKM 2021)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64
 from scipy.sparse import csr_array, diags_array
-from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import BundleError
-from recae.models.factors import factor_scorer
 from recae.models.implicit_fit import binary_rows, one_blas_thread
-from recae.models.item_weights import ItemWeightScorer
 from recae.models.singular import right_singular_vectors
-from recae.models.sparse_items import SparseSums, columns_on_grid
 from recae.models.stored import check_arrays, check_shape, square_csr
 from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import exact_row_sums, weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import SparseScorer, SparseTable, SumScorer, TableScorer, factor_scorer
 
 _SPARSE = {
     "gram_data": (np.float32, 1),
@@ -184,7 +181,7 @@ class _DenseFilter:
         self.n_items = len(weights)
 
     def scorer(self, histories: Histories) -> Scorer:
-        return ItemWeightScorer(self._weights, self._row_bounds, histories)
+        return TableScorer(self._weights, self._row_bounds, histories)
 
     def arrays(self) -> Arrays:
         return {"weights": self._weights.numpy()}
@@ -200,8 +197,7 @@ class _SparseFilters:
         encoder: Float32[np.ndarray, "items vectors"],
         decoder: Float32[np.ndarray, "items vectors"],
     ) -> None:
-        self.gram = columns_on_grid(gram)
-        self.largest = abs(self.gram).max(axis=1).toarray()
+        self._gram = SparseTable(gram)
         self._encoder = weights_on_grid(torch.from_numpy(encoder))
         self._decoder = weights_on_grid(torch.from_numpy(decoder)).numpy()
         self.n_items = len(encoder)
@@ -210,43 +206,15 @@ class _SparseFilters:
         items = torch.from_numpy(histories.matrix.indices.astype(np.int64))
         offsets = torch.from_numpy(histories.matrix.indptr[:-1].astype(np.int64))
         codes = exact_row_sums(self._encoder, items, offsets).numpy()
-        return _FilterScorer(self, factor_scorer(codes, self._decoder), histories)
+        low_pass = factor_scorer(codes, self._decoder)
+        return SumScorer([SparseScorer(self._gram, histories), low_pass])
 
     def arrays(self) -> Arrays:
+        gram = self._gram.entries
         return {
-            "gram_data": self.gram.data.astype(np.float32),
-            "gram_indices": self.gram.indices.astype(np.int64),
-            "gram_indptr": self.gram.indptr.astype(np.int64),
+            "gram_data": gram.data.astype(np.float32),
+            "gram_indices": gram.indices.astype(np.int64),
+            "gram_indptr": gram.indptr.astype(np.int64),
             "encoder": self._encoder.numpy(),
             "decoder": self._decoder,
         }
-
-
-@final
-class _FilterScorer:
-    """`Scorer` of the sum of both filters."""
-
-    def __init__(self, filters: _SparseFilters, low_pass: Scorer, histories: Histories) -> None:
-        self._linear = SparseSums(filters.gram, histories)
-        self._low_pass = low_pass
-        self._largest = filters.largest
-
-    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
-        """Exact linear filter and float32 low-pass, added in float32."""
-        both = zip(self._linear.blocks(), self._low_pass.blocks(), strict=True)
-        for (block, sums), (other, scores) in both:
-            assert block == other
-            yield block, scores.add_(torch.from_numpy(sums.astype(np.float32)))
-
-    def exact(
-        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
-    ) -> Float32[np.ndarray, " pairs"]:
-        """Both sums without rounding of their terms."""
-        total = self._linear.at(rows, items) + self._low_pass.exact(rows, items)
-        rounded: np.ndarray = total.astype(np.float32)
-        return rounded
-
-    def error_bound(self) -> Float64[np.ndarray, " users"]:
-        """Twice the low-pass filter's, and four roundings of the linear one's largest sum."""
-        largest: np.ndarray = self._linear.x @ self._largest
-        return 2.0 * self._low_pass.error_bound() + 2.0**-22 * largest

@@ -12,11 +12,11 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.models.implicit_fit import binary_rows, one_blas_thread
-from recae.models.sparse_items import SparseItemScorer, StoredEntries, columns_on_grid
 from recae.models.stored import check_arrays, square_csr
 from recae.options import Choice, Options, Range, configured_by, option
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import SparseScorer, SparseTable, stored_entries
 
 
 @final
@@ -80,12 +80,12 @@ class ItemKNN(Recommender):
 
     @configured_by(ItemKNNConfig)
     def __init__(self) -> None:
-        self._table: csr_array | None = None
+        self._table: SparseTable | None = None
 
     @property
     def n_items(self) -> int:
         """Number of items the model knows."""
-        return int(fitted(self._table, self.name).shape[0])
+        return len(fitted(self._table, self.name).row_bounds)
 
     def fit(
         self,
@@ -107,24 +107,24 @@ class ItemKNN(Recommender):
         weighted = _weighted(binary_rows(train), self.config)
         with one_blas_thread():
             nearest = all_pairs_knn(weighted, self.config.k_neighbours + 1, show_progress=False)
-        self._table = columns_on_grid(_neighbours(nearest, self.config.k_neighbours))
+        self._table = SparseTable(_neighbours(nearest, self.config.k_neighbours))
         return self
 
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
-        return SparseItemScorer(fitted(self._table, self.name), histories)
+        return SparseScorer(fitted(self._table, self.name), histories)
 
     def item_scorer(self, items: Histories) -> Scorer:
         """Similarities of the neighbours of each of `items`; others have none."""
-        columns = fitted(self._table, self.name)[:, items.matrix.indices]
-        return StoredEntries(columns.T.tocsr())
+        columns = fitted(self._table, self.name).entries[:, items.matrix.indices]
+        return stored_entries(columns.T.tocsr(), items)
 
     def arrays(self) -> Arrays:
         """CSR table: ``data`` float32, ``indices`` and ``indptr`` int64.
 
         Rows are items of the history; column ``j`` holds the neighbours of item ``j``.
         """
-        table = fitted(self._table, self.name)
+        table = fitted(self._table, self.name).entries
         return {
             "data": table.data.astype(np.float32),
             "indices": table.indices.astype(np.int64),
@@ -138,7 +138,7 @@ class ItemKNN(Recommender):
         kinds = {"data": (np.float32, 1), "indices": (np.int64, 1), "indptr": (np.int64, 1)}
         check_arrays(cls.name, arrays, kinds)
         table = square_csr(arrays["data"], arrays["indices"], arrays["indptr"], prefix="")
-        model._table = columns_on_grid(table)
+        model._table = SparseTable(table)
         return model
 
 

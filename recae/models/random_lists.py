@@ -1,14 +1,13 @@
 """`Random`: lists drawn by lot, the floor under every comparison."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Float64, Int64, UInt64
-from torch import Tensor
+from jaxtyping import Float32, Int64, UInt64
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
@@ -16,9 +15,9 @@ from recae.data.split import HeldOut
 from recae.errors import BundleError
 from recae.models.stored import check_arrays, check_shape
 from recae.options import Options, configured_by, option
-from recae.ranking.propose import MAX_CELLS
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
+from recae.ranking.scorers import DenseScorer
 
 
 @final
@@ -70,7 +69,7 @@ class Random(Recommender):
 
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
-        return HashScorer(self.config.rng, self.n_items, histories)
+        return DenseScorer(partial(_uniform, self.config.rng, self.n_items), histories)
 
     def arrays(self) -> Arrays:
         """``n_items``: int64, shape ``(1,)``."""
@@ -88,45 +87,15 @@ class Random(Recommender):
         return model
 
 
-@final
-class HashScorer:
-    """`Scorer` of `Random`: integer arithmetic, so fast and exact scores are equal."""
-
-    def __init__(self, seed: int, n_items: int, histories: Histories) -> None:
-        x = histories.matrix
-        hashed = _mixed(
-            _mixed(np.uint64(seed) + np.zeros(1, dtype=np.uint64)) + _counter(x.indices)
-        )
-        before = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(hashed, dtype=np.uint64)))
-        seeded = _mixed(np.full(len(histories), seed, dtype=np.uint64))
-        # A sum modulo 2**64 does not depend on the order of the items, nor on rows before it.
-        self._keys = _mixed(seeded + before[x.indptr[1:]] - before[x.indptr[:-1]])
-        self._n_items = n_items
-
-    def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
-        """All items, in blocks of at most `MAX_CELLS` cells."""
-        at_once = max(256, MAX_CELLS // max(1, len(self._keys)))
-        for start in range(0, self._n_items, at_once):
-            block = slice(start, min(self._n_items, start + at_once))
-            items = np.arange(block.start, block.stop)[None, :]
-            yield block, torch.from_numpy(_uniform(self._keys[:, None], items))
-
-    def exact(
-        self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
-    ) -> Float32[np.ndarray, " pairs"]:
-        """Scores of `items` for the histories `rows`."""
-        return _uniform(self._keys[rows], items)
-
-    def error_bound(self) -> Float64[np.ndarray, " users"]:
-        """Both are equal."""
-        return np.zeros(len(self._keys))
-
-
-def _uniform(
-    keys: UInt64[np.ndarray, "*keys"], items: Int64[np.ndarray, "*items"]
-) -> Float32[np.ndarray, "*both"]:
-    """24 random bits each, as a float32 in [0, 1)."""
-    bits = _mixed(keys + _counter(items)) >> np.uint64(40)
+def _uniform(seed: int, n_items: int, histories: Histories) -> Float32[np.ndarray, "users items"]:
+    """24 random bits for each history and item, as a float32 in [0, 1)."""
+    x = histories.matrix
+    seeded = _mixed(np.full(len(histories), seed, dtype=np.uint64))
+    hashed = _mixed(_mixed(np.full(1, seed, dtype=np.uint64)) + _counter(x.indices))
+    before = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(hashed, dtype=np.uint64)))
+    # A sum modulo 2**64 does not depend on the order of the items, nor on rows before it.
+    keys = _mixed(seeded + before[x.indptr[1:]] - before[x.indptr[:-1]])
+    bits = _mixed(keys[:, None] + _counter(np.arange(n_items))) >> np.uint64(40)
     uniform: np.ndarray = bits.astype(np.float32) * np.float32(2.0**-24)
     return uniform
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, TypeVar
 
 from recae.errors import ConfigError
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from recae.options import Options
     from recae.ranking.recommender import Recommender
 
+R = TypeVar("R")
 MODELS = {
     "popular": "recae.models.popular:Popularity",
     "random": "recae.models.random_lists:Random",
@@ -18,9 +20,58 @@ MODELS = {
     "bpr": "recae.models.bpr:BPR",
     "gf-cf": "recae.models.gf_cf:GFCF",
     "ease": "recae.models.ease:EASE",
+    "edlae": "recae.models.edlae:EDLAE",
+    "vanilla-ae": "recae.models.vanilla_ae:VanillaAE",
     "mult-dae": "recae.models.mult_vae:MultDAE",
     "mult-vae": "recae.models.mult_vae:MultVAE",
 }
+
+
+ENTRY_POINTS = "recae.models"  # group in which an installed package names its models
+_REGISTERED: "dict[str, type[Recommender]]" = {}
+
+
+def register(model: "type[R]") -> "type[R]":
+    """Make a model of another package known by its name; can be used as a decorator.
+
+    It is then trained, evaluated, saved, loaded and served like those of the package. A process
+    that opens a directory of it must know it too: by this call, by the entry point group
+    ``recae.models`` of an installed package, or by ``recae --import MODULE``. A model directory
+    never names code to import.
+
+    Raises
+    ------
+    ConfigError
+        If it is no `Recommender`, has no name of its own, or its name is one of the package's.
+    """
+    from recae.ranking.recommender import Recommender
+
+    if not (isinstance(model, type) and issubclass(model, Recommender)):
+        raise ConfigError(f"{model!r} is not a subclass of recae.Recommender")
+    name = getattr(model, "name", None)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{model.__name__} has no name: give the class one, name = 'my-model'")
+    if name in MODELS and name not in _REGISTERED:
+        raise ConfigError(f"there is a model {name!r} already")
+    _REGISTERED[name] = model
+    MODELS[name] = f"{model.__module__}:{model.__qualname__}"
+    return model
+
+
+def unregister(name: str) -> None:
+    """Forget a registered model."""
+    del _REGISTERED[name], MODELS[name]
+
+
+def registered() -> list[str]:
+    """Registered models, as ``module:class``."""
+    return [MODELS[name] for name in _REGISTERED]
+
+
+def _find_installed() -> None:
+    """Add the models that installed packages name."""
+    for point in entry_points(group=ENTRY_POINTS):
+        MODELS.setdefault(point.name, point.value)
 
 
 def refuse_unknown(name: str) -> None:
@@ -31,6 +82,8 @@ def refuse_unknown(name: str) -> None:
     ConfigError
         If there is no such model.
     """
+    if name not in MODELS:
+        _find_installed()
     if name not in MODELS:
         raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
 
@@ -44,6 +97,8 @@ def model_class(name: str) -> "type[Recommender]":
         If there is none.
     """
     refuse_unknown(name)
+    if name in _REGISTERED:
+        return _REGISTERED[name]
     module, _, attribute = MODELS[name].partition(":")
     found: type[Recommender] = getattr(import_module(module), attribute)
     return found
@@ -62,4 +117,5 @@ def create(name: str, options: Mapping[str, object] | None = None) -> "Recommend
     ConfigError
         If the name, an option or a value is not accepted.
     """
-    return model_class(name)(**options or {})
+    kind = model_class(name)
+    return kind.configured(kind.Config.of(options or {}, where=kind.__name__))

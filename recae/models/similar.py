@@ -9,12 +9,12 @@ from jaxtyping import Float32, Int64
 
 from recae.data.histories import Histories
 from recae.errors import ConfigError
-from recae.models.factors import factor_scorer
 from recae.ranking.capabilities import ItemVectors, ItemWeights
 from recae.ranking.fixed_point import EXACT_BITS, WEIGHT_BITS, weights_on_grid
-from recae.ranking.propose import recommend_chunk, rows_at_once
+from recae.ranking.propose import recommend_chunk
 from recae.ranking.recommender import Indices, Recommender, allowed_items
-from recae.ranking.scorer import Scorer
+from recae.ranking.scorer import Scorer, rows_at_once
+from recae.ranking.scorers import factor_scorer
 from recae.ranking.topk import TopK
 
 

@@ -1,13 +1,14 @@
-"""`SparseBatch`: the histories of one step, as lists of item indices on the device."""
+"""`Batch`: the histories of one step, as lists of item indices on the device."""
 
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int64
-from scipy.sparse import csr_array
+from jaxtyping import Bool, Float, Float32, Int, Int64, Shaped
 from torch import Tensor
+
+from recae.data.histories import Histories
 
 
 @final
@@ -31,19 +32,22 @@ class Slice:
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class SparseBatch:
-    """Binary rows, stored as the items of each.
+class Batch:
+    """Rows, stored as the items of each.
 
     Attributes
     ----------
     items
-        Item indices, row after row, shape ``(nnz,)``.
+        Item indices, row after row, shape ``(nnz,)``; inside a row in time order for models whose
+        results depend on it (ties by input row), else ascending.
     offsets
         Where each row starts in `items`, shape ``(batch,)``.
     lengths
         Number of items of each row, shape ``(batch,)``; 0 is legal.
     n_items
         Number of columns.
+    values
+        Value of each entry, shape ``(nnz,)``; None where all are 1.
     within
         The place of these rows in the batch they are a slice of; None is the whole batch.
     """
@@ -52,18 +56,21 @@ class SparseBatch:
     offsets: Int64[Tensor, " batch"]
     lengths: Int64[Tensor, " batch"]
     n_items: int
+    values: Float32[Tensor, " nnz"] | None = None
     within: Slice | None = None
 
     @classmethod
-    def from_csr(cls, matrix: csr_array, *, device: torch.device | str = "cpu") -> "SparseBatch":
-        """Rows of a canonical CSR matrix; stored values count as 1."""
-        indptr = torch.from_numpy(matrix.indptr.astype(np.int64))
-        items = torch.from_numpy(matrix.indices.astype(np.int64))
+    def of(
+        cls, histories: Histories, *, ordered: bool = False, device: torch.device | str = "cpu"
+    ) -> "Batch":
+        """All rows of `histories`, in time order if `ordered`; stored values count as 1."""
+        indptr = torch.from_numpy(histories.matrix.indptr.astype(np.int64))
+        items = histories.in_time() if ordered else histories.matrix.indices
         return cls(
-            items.to(device),
+            torch.from_numpy(items.astype(np.int64)).to(device),
             indptr[:-1].clone().to(device),
             indptr.diff().to(device),
-            int(matrix.shape[1]),
+            histories.n_items,
         )
 
     def __len__(self) -> int:
@@ -74,11 +81,25 @@ class SparseBatch:
         numbers = torch.arange(len(self), device=self.items.device)
         return torch.repeat_interleave(numbers, self.lengths, output_size=len(self.items))
 
-    def normalised(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, " nnz"]:
-        """Value of each entry after dividing its row by its L2 norm: ``1 / sqrt(length)``."""
-        return torch.rsqrt(self.lengths.to(dtype)).repeat_interleave(
-            self.lengths, output_size=len(self.items)
-        )
+    def inverse_norms(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, " batch"]:
+        """What divides each binary row by its L2 norm: ``1 / sqrt(length)``; 1 for empty rows."""
+        return torch.rsqrt(self.lengths.clamp(min=1).to(dtype))
+
+    def each_entry(self, numbers: Shaped[Tensor, " batch"]) -> Shaped[Tensor, " nnz"]:
+        """Number of its row for each entry."""
+        return numbers.repeat_interleave(self.lengths, output_size=len(self.items))
+
+    def newest(self) -> "Batch":
+        """Last item of each row, the newest where rows are in time order; empty rows stay empty."""
+        entries = torch.arange(len(self.items), device=self.items.device)
+        return self.only(entries == self.each_entry(self.offsets + self.lengths - 1))
+
+    def only(self, keep: Bool[Tensor, " nnz"]) -> "Batch":
+        """Rows with those entries where `keep` is true."""
+        lengths = torch.zeros_like(self.lengths).index_add_(0, self.rows(), keep.long())
+        values = None if self.values is None else self.values[keep]
+        offsets = lengths.cumsum(0) - lengths
+        return Batch(self.items[keep], offsets, lengths, self.n_items, values)
 
     def uniform(self, rng: torch.Generator) -> Float32[Tensor, " nnz"]:
         """Draw a number of ``[0, 1)`` for each entry.

@@ -1,15 +1,15 @@
 """The equations of the variational and denoising autoencoders, one function each."""
 
+from collections.abc import Iterable
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Batch
 
 
-def multinomial_nll(
-    logits: Float[Tensor, "batch items"], x: SparseBatch
-) -> Float[Tensor, " batch"]:
+def multinomial_nll(logits: Float[Tensor, "batch items"], x: Batch) -> Float[Tensor, " batch"]:
     r"""Negative multinomial log-likelihood of each history, in nats.
 
     ``-sum_i x_i log softmax(logits)_i``, without the multinomial coefficient.
@@ -27,8 +27,8 @@ def multinomial_nll(
 
     Examples
     --------
-    >>> from scipy.sparse import csr_array
-    >>> x = SparseBatch.from_csr(csr_array([[1.0, 0, 0, 0]]))
+    >>> from recae.data.histories import Histories
+    >>> x = Batch.of(Histories.from_lists([[0]], n_items=4))
     >>> multinomial_nll(torch.zeros(1, 4), x)
     tensor([1.3863])
     """
@@ -37,6 +37,36 @@ def multinomial_nll(
     dtype = torch.promote_types(logits.dtype, torch.float32)
     log_likelihood = torch.log_softmax(logits, dim=1, dtype=dtype)[rows, x.items]  # (nnz,)
     return log_likelihood.new_zeros(len(x)).index_add(0, rows, -log_likelihood)
+
+
+def squared_error(scores: Float[Tensor, "batch items"], x: Batch) -> Float[Tensor, " batch"]:
+    """Squared distance of each history from its scores: ``sum_i (scores_i - x_i)**2``.
+
+    Examples
+    --------
+    >>> from recae.data.histories import Histories
+    >>> squared_error(torch.tensor([[0.5, 2.0]]), Batch.of(Histories.from_lists([[0]], n_items=2)))
+    tensor([4.2500])
+    """
+    own = scores[x.rows(), x.items]  # (nnz,)
+    return scores.square().sum(dim=1).index_add(0, x.rows(), 1.0 - 2.0 * own)
+
+
+def linear_squared_error(
+    hidden: Float[Tensor, "batch width"], output: nn.Linear, x: Batch
+) -> Float[Tensor, " batch"]:
+    """`squared_error` of ``output(hidden)`` without the scores of all items.
+
+    With ``W`` and ``b`` of the layer, ``sum_i s_i**2 = h' W'W h + 2 b'W h + b'b``: a table of
+    ``width x width`` takes the place of one of ``batch x items``. The others are the scores of the
+    history's own items.
+    """
+    weight, bias = output.weight, output.bias
+    all_items = ((hidden @ (weight.T @ weight)) * hidden).sum(dim=1)
+    all_items = all_items + 2.0 * (hidden @ (weight.T @ bias)) + bias @ bias
+    rows = x.rows()
+    own = (weight[x.items] * hidden[rows]).sum(dim=1) + bias[x.items]  # (nnz,)
+    return all_items.index_add(0, rows, (1.0 - 2.0 * own).to(all_items.dtype))
 
 
 def gaussian_kl(
@@ -104,6 +134,17 @@ def annealed_beta(step: int, *, cap: float, anneal_steps: int) -> float:
     return cap * step / anneal_steps
 
 
-def squared_weights(weights: list[Tensor]) -> Tensor:
-    """Sum of the squares of all entries of `weights`: the L2 term, without its factor."""
-    return torch.stack([w.square().sum() for w in weights]).sum()
+def dropped(
+    values: Float[Tensor, " nnz"], keep: Bool[Tensor, " nnz"] | None, rate: float
+) -> Float[Tensor, " nnz"]:
+    """Inverted dropout of `values` with the mask `keep`, which keeps each with ``1 - rate``.
+
+    Without a mask, `values` themselves.
+    """
+    return values if keep is None else values * keep / (1.0 - rate)
+
+
+def weight_penalty(layers: Iterable[nn.Module], factor: float) -> Float[Tensor, ""]:
+    """`factor` times the sum of the squares of all weights of `layers`; biases are left out."""
+    squares = [layer.get_parameter("weight").square().sum() for layer in layers]
+    return factor * torch.stack(squares).sum()

@@ -12,8 +12,10 @@ float64 between devices; the grid that follows is at least 2**29 times coarser a
 import math
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
+from scipy.sparse import csr_array
 from torch import Tensor
 
 WEIGHT_BITS = 22
@@ -63,6 +65,31 @@ def _row_blocks(table: Tensor) -> tuple[Tensor, ...]:
     if table.ndim < 2 or not table.numel():
         return (table,)
     return torch.split(table, max(1, 4_194_304 // max(1, table[0].numel())))
+
+
+def columns_on_grid(table: csr_array) -> csr_array:
+    """Round each column to multiples of a power of two, 24 bits below its largest entry.
+
+    Up to 2**29 entries of a column then add in float64 without rounding, and each fits into a
+    float32.
+
+    Returns
+    -------
+    Sorted copy: float64, int32 indices where they suffice, without stored zeros.
+    """
+    out: csr_array = table.astype(np.float64, copy=True)
+    out.sum_duplicates()
+    largest = np.zeros(out.shape[1])
+    np.maximum.at(largest, out.indices, np.abs(out.data))
+    exponent = np.frexp(largest)[1]
+    # The largest entry may round up to a power of two.
+    exponent += np.round(np.ldexp(largest, FLOAT32_BITS - exponent)) == 2**FLOAT32_BITS
+    steps = exponent[out.indices] - FLOAT32_BITS
+    out.data = np.ldexp(np.round(np.ldexp(out.data, -steps)), steps)
+    out.eliminate_zeros()
+    if out.nnz < np.iinfo(np.int32).max:
+        out.indices, out.indptr = out.indices.astype(np.int32), out.indptr.astype(np.int32)
+    return out
 
 
 def rows_on_grid(x: Float64[Tensor, "rows n"], *, n_terms: int) -> Float64[Tensor, "rows n"]:
@@ -126,6 +153,19 @@ def exact_row_sums(
     return sums
 
 
+def largest_products(
+    hidden: Float64[Tensor, "rows n"],
+    weight: Float32[Tensor, "items n"],
+    bias: Float32[Tensor, " items"],
+) -> tuple[Float64[Tensor, " rows"], float]:
+    """Bound of ``|hidden @ weight.T|`` for each row (Cauchy-Schwarz), and the largest ``|bias|``.
+
+    The norms are not rounded up: they may be too small by a millionth or so.
+    """
+    product = hidden.norm(dim=1) * float(weight.norm(dim=1).max() if len(weight) else 0.0)
+    return product, float(bias.abs().max()) if len(bias) else 0.0
+
+
 def float32_error(
     hidden: Float64[Tensor, "rows n"],
     weight: Float32[Tensor, "items n"],
@@ -138,8 +178,7 @@ def float32_error(
     and the rounding of the exact result to float32 (Higham 2002, sec. 3.1). Where the user let
     CUDA multiply in TF32, both factors round by ``2**-11`` (``2**-10`` where they are cut) before.
     """
-    product = hidden.norm(dim=1) * float(weight.norm(dim=1).max() if len(weight) else 0.0)
-    largest_bias = float(bias.abs().max()) if len(bias) else 0.0
+    product, largest_bias = largest_products(hidden, weight, bias)
     bound: Tensor = 2.0**-24 * 1.01 * ((hidden.shape[1] + 4) * product + 4 * largest_bias)
     if weight.is_cuda and tf32_allowed():
         bound += 2.0**-9 * 1.01 * product

@@ -19,17 +19,9 @@ from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.ranking.scorer import Proposals, Proposer, Scorer
+from recae.ranking.scorer import Scorer, proposals_of
 from recae.ranking.select import Groups
 from recae.ranking.topk import BestLists, TopK
-
-MAX_CELLS = 8_388_608  # scores held at once by the caller's chunk of rows: 32 MiB of float32
-
-
-def rows_at_once(n_items: int, least: int = 1, *, chunks: int = 1) -> int:
-    """Users of each of `chunks` whose scores of all items may be held at once; at least `least`."""
-    rows = max(least, min(1024, MAX_CELLS // (chunks * max(1, n_items))))
-    return rows if rows < 128 else rows // 64 * 64  # whole vectors where users lie side by side
 
 
 def recommend_chunk(
@@ -49,10 +41,7 @@ def recommend_chunk(
     # A caller's autocast ends here: the bounds are those of the products that are asked for.
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         masks = [_mask_positions(matrix) for matrix in hidden]
-        if isinstance(scorer, Proposer):
-            proposals = scorer.proposals()
-        else:
-            proposals = Proposals(scorer.blocks(), scorer.error_bound())
+        proposals = proposals_of(scorer)
         best = BestLists(len(histories), k)
         for block, scores in proposals.blocks:
             _mask_block(scores, block, masks, allowed)

@@ -18,10 +18,11 @@ from recae.arguments import refuse_other, several
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
-from recae.errors import ConfigError, DataError, NotFittedError, shown
-from recae.options import Options
-from recae.ranking.propose import recommend_chunk, rows_at_once
-from recae.ranking.scorer import Scorer
+from recae.errors import BundleError, ConfigError, DataError, NotFittedError, shown
+from recae.options import Options, config_of
+from recae.ranking.propose import recommend_chunk
+from recae.ranking.scorer import Scorer, rows_at_once
+from recae.ranking.scorers import DenseScorer
 from recae.ranking.side_by_side import batches_at_once, side_by_side
 from recae.ranking.topk import TopK
 
@@ -52,8 +53,19 @@ class TrainingShape:
         return cls(n_users, int(train.shape[1]), int(train.nnz))
 
 
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoOptions(Options):
+    """Config of a model that has none."""
+
+
 class Recommender(ABC):
     """A model that maps histories to ranked lists, and keeps no interactions.
+
+    The least that a model of your own says is a `name`, `fit(train, **options)`, which keeps NumPy
+    arrays as attributes, and `scores(histories)`, dense scores of all items; everything else is
+    inherited. Models of the package say more and hold less at once: `scorer`, `arrays` and
+    `from_arrays`.
 
     It never looks a user up: people of the training data, people who came later and people whose
     history changed are all served by the same call. A row's result depends on that row alone; an
@@ -84,9 +96,13 @@ class Recommender(ABC):
     note: ClassVar[str] = ""
     users_per_pass: ClassVar[int] = 1
     trained_in_steps: ClassVar[bool] = False
-    Config: ClassVar[type[Options]]
-    config: Any
+    Config: ClassVar[type[Options]] = NoOptions
+    config: Any = NoOptions()
     fitted_on: str | None = None
+    _n_items: int | None = None
+
+    def __init__(self, config: Any = None, **options: Any) -> None:
+        self.config = config_of(self.Config, config, options, where=type(self).__name__)
 
     def __init_subclass__(cls) -> None:
         if "fit" in vars(cls):
@@ -100,7 +116,6 @@ class Recommender(ABC):
         return f"<{type(self).__name__}({_changed(self.config)}), {fit}>"
 
     @property
-    @abstractmethod
     def n_items(self) -> int:
         """Number of items the model knows.
 
@@ -109,6 +124,23 @@ class Recommender(ABC):
         NotFittedError
             Before `fit`.
         """
+        n_items: int = fitted(self._n_items, self.name)
+        return n_items
+
+    def scores(self, histories: Histories) -> np.ndarray:
+        """Scores of all items, dense, for models that have no `scorer` of their own.
+
+        Parameters
+        ----------
+        histories
+            Who is scored, a batch at a time; ``histories.matrix`` is a CSR matrix of 1 where a
+            person has an item. A row must depend on its own history alone.
+
+        Returns
+        -------
+        Float32 or float64, shape ``(len(histories), n_items)``, higher is better.
+        """
+        raise ConfigError(f"{type(self).__name__} has neither scores nor a scorer")
 
     @property
     def accelerated(self) -> bool:
@@ -152,21 +184,35 @@ class Recommender(ABC):
         n_parameters = self.n_parameters(shape.n_items)
         return None if n_parameters is None else 16 * n_parameters
 
-    @abstractmethod
     def scorer(self, histories: Histories) -> Scorer:
         """Prepare the scores of a batch of histories."""
+        return DenseScorer(self.scores, histories)
 
-    @abstractmethod
     def arrays(self) -> Arrays:
-        """What was learnt, as named arrays: what a model directory stores."""
+        """What was learnt, as named arrays: what a model directory stores.
+
+        For models without arrays of their own: every attribute, and the number of items.
+
+        Raises
+        ------
+        ConfigError
+            If an attribute is no NumPy array.
+        """
+        own = {n: v for n, v in vars(self).items() if n not in {"config", "fitted_on", "_n_items"}}
+        for name, value in own.items():
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+                raise ConfigError(
+                    f"{type(self).__name__}.{name} is of type {type(value).__name__} and cannot be"
+                    " saved; NumPy arrays of numbers are"
+                )
+        return {"n_items": np.array(self.n_items), **own}
 
     @classmethod
     def configured(cls: type[R], config: Any) -> R:
         """Unfitted model with a whole `config`, a `Config`."""
-        return cls(config=config)  # type: ignore[call-arg]  # constructors are about options by name
+        return cls() if cls.Config is NoOptions else cls(config=config)
 
     @classmethod
-    @abstractmethod
     def from_arrays(cls: type[R], config: Any, arrays: Mapping[str, np.ndarray]) -> R:
         """Fitted model from what `arrays` returned.
 
@@ -175,6 +221,15 @@ class Recommender(ABC):
         BundleError
             If an array is missing, unknown, of a wrong shape or dtype, or not finite.
         """
+        if "n_items" not in arrays or arrays["n_items"].ndim:
+            raise BundleError("the arrays have no n_items")
+        model = cls.configured(config)
+        for name, value in arrays.items():
+            if name == "n_items":
+                model._n_items = int(value)
+            else:
+                setattr(model, name, value)
+        return model
 
     @final
     def score_blocks(
@@ -382,6 +437,7 @@ def _noting_rows(fit: Callable[..., Any]) -> Callable[..., Any]:
         held_out = options.get("validation")
         refuse_other("validation", held_out, HeldOut | None, "HeldOut, such as split.validation")
         result = fit(self, train, **options)
+        self._n_items = train.n_items
         self.fitted_on = train.rows_fingerprint()
         return result
 

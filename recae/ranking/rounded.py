@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Float32, Float64, Int8
 from torch import Tensor
 
-from recae.ranking.propose import MAX_CELLS
-from recae.ranking.scorer import Proposals
+from recae.ranking.scorer import Proposals, item_blocks
 
 MAX_WIDTH = 1 << 17  # sums of products of 8-bit integers stay below 2**31
 _LEVELS = 127
@@ -76,18 +75,17 @@ class RoundedTable:
         self, hidden: Int8[Tensor, "users columns"], scale: Float32[Tensor, " users"]
     ) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
         n_items, n_users = len(self._table), len(hidden)
-        at_once = max(256, MAX_CELLS // max(1, n_users))
         sums = torch.empty(min(_ITEMS, n_items), n_users, dtype=torch.int32)
-        for start in range(0, n_items, at_once):
-            stop = min(n_items, start + at_once)
-            scores = torch.empty(stop - start, n_users)
-            for first in range(start, stop, _ITEMS):
-                part = slice(first, min(first + _ITEMS, stop))
-                some, into = sums[: part.stop - first], scores[first - start : part.stop - start]
+        for block in item_blocks(n_items, n_users):
+            scores = torch.empty(block.stop - block.start, n_users)
+            for first in range(block.start, block.stop, _ITEMS):
+                part = slice(first, min(first + _ITEMS, block.stop))
+                some = sums[: part.stop - first]
+                into = scores[first - block.start : part.stop - block.start]
                 torch._int_mm(self._table[part], hidden.T, out=some)
                 into.copy_(some).mul_(self._scale[part])
                 torch.addcmul(self._bias[part], into, scale, out=into)
-            yield slice(start, stop), scores.T
+            yield block, scores.T
 
 
 def _in_8_bits(

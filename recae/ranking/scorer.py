@@ -8,6 +8,21 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
+MAX_CELLS = 8_388_608  # scores held at once by the caller's chunk of rows: 32 MiB of float32
+
+
+def rows_at_once(n_items: int, least: int = 1, *, chunks: int = 1) -> int:
+    """Users of each of `chunks` whose scores of all items may be held at once; at least `least`."""
+    rows = max(least, min(1024, MAX_CELLS // (chunks * max(1, n_items))))
+    return rows if rows < 128 else rows // 64 * 64  # whole vectors where users lie side by side
+
+
+def item_blocks(n_items: int, n_users: int) -> Iterator[slice]:
+    """Blocks of items in ascending order: at most `MAX_CELLS` scores each, or 256 items."""
+    at_once = max(256, MAX_CELLS // max(1, n_users))
+    for start in range(0, n_items, at_once):
+        yield slice(start, min(n_items, start + at_once))
+
 
 @runtime_checkable
 class Scorer(Protocol):
@@ -16,7 +31,8 @@ class Scorer(Protocol):
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
         """Fast scores of all items, a block of items at a time, on the model's device.
 
-        The blocks cover all items once, in ascending order. The caller may overwrite them.
+        The blocks cover all items once, in ascending order, as those of `item_blocks` do. The
+        caller may overwrite them.
         """
         ...
 
@@ -67,6 +83,13 @@ class Proposer(Protocol):
     def proposals(self) -> Proposals:
         """Scores from which to choose what is scored exactly."""
         ...
+
+
+def proposals_of(scorer: Scorer) -> Proposals:
+    """Cheapest scores that `scorer` has of all items."""
+    if isinstance(scorer, Proposer):
+        return scorer.proposals()
+    return Proposals(scorer.blocks(), scorer.error_bound())
 
 
 def _rounded_down(values: Float64[np.ndarray, " users"]) -> Float64[np.ndarray, " users"]:

@@ -123,7 +123,9 @@ def write_recommendations(
                 rows = np.arange(at, min(len(users), at + PART))
                 some = histories.take(slice(at, at + PART)), users.take(rows)
                 starts.append(total.users)
-                total += parts.done(starts[-1], some) or parts.write(starts[-1], asked, some, left)
+                start = starts[-1]
+                done = parts.done(start, asked, some) or parts.write(start, asked, some, left)
+                total += done
 
         _while_reading(groups, keep)
         parts.join(starts)
@@ -182,15 +184,18 @@ def question(asked: Asked, file_format: Format) -> dict[str, object]:
     }
 
 
-def people_sha256(people: People) -> str:
+def people_sha256(people: People, *, ordered: bool) -> str:
     """SHA-256, in hex, of ids and histories, as far as they decide lists.
 
-    Values and order of the histories are not in it, because no model looks at them.
+    Their order is in it for models whose results depend on it (`ordered`); values never, because
+    no model looks at them.
     """
     histories, users = people
     digest = hashlib.sha256(bytes.fromhex(users.fingerprint()))
     for array in (histories.matrix.indptr, histories.matrix.indices):
         _digest(digest, array)
+    if ordered:
+        _digest(digest, histories.in_time())
     return digest.hexdigest()
 
 
@@ -254,7 +259,7 @@ class _Parts:
         part = self._directory / f"part-{start:012d}"
         return part, part.with_suffix(".json")
 
-    def done(self, start: int, people: People) -> Done | None:
+    def done(self, start: int, asked: Asked, people: People) -> Done | None:
         """Counts of a part that is there already, whole and of as many people.
 
         Raises
@@ -268,7 +273,7 @@ class _Parts:
         said = json.loads(about.read_bytes())
         if said.pop("sha256", None) != sha256_of(part) or said["users"] != len(people[1]):
             return None
-        if said.pop("people_sha256") != people_sha256(people):
+        if said.pop("people_sha256") != people_sha256(people, ordered=asked.model.ordered):
             raise ConfigError(self._refusal())
         return Done(**said)
 
@@ -279,7 +284,8 @@ class _Parts:
             ListWriter(file, self._format, header=False) as writer,
         ):
             done = _write(asked, people, writer, left)
-        told = {"people_sha256": people_sha256(people), "sha256": file.written.sha256}
+        whose = people_sha256(people, ordered=asked.model.ordered)
+        told = {"people_sha256": whose, "sha256": file.written.sha256}
         write_json(about, {**asdict(done), **told})
         return done
 

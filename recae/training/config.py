@@ -1,12 +1,13 @@
 """`TrainingConfig`: how long, how fast and where a network is trained."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from recae.options import Choice, Options, Range, option
 from recae.training.device import named_device
 
 Auto = Literal["auto"]
+C = TypeVar("C", bound="TrainingConfig")
 _SLICE_BYTES = 1 << 28  # of scores; a step holds about three arrays of that size
 
 
@@ -70,6 +71,10 @@ class TrainingConfig(Options):
     def check(self) -> None:
         """Refuse a device of a name that there is not."""
         named_device(self.device)
+
+    def for_items(self: C, n_items: int) -> C:
+        """Config with what ``"auto"`` stands for in a network over `n_items` items."""
+        return self
 
 
 def planned_epochs(config: TrainingConfig, n_users: int) -> int:

@@ -6,9 +6,9 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Int64
-from scipy.sparse import csr_array
 
-from recae.networks.batch import Slice, SparseBatch
+from recae.data.histories import Histories
+from recae.networks.batch import Batch, Slice
 
 # Purposes of the generators; see `stream`.
 WEIGHTS, ORDER, STEP = 0, 1, 2
@@ -30,24 +30,30 @@ def epoch_order(seed: int, epoch: int, n_users: int) -> Int64[np.ndarray, " user
 
 @final
 class DeviceRows:
-    """Rows of a CSR matrix, resident on a device, handed out in batches.
+    """Histories, resident on a device, handed out in batches.
 
     Parameters
     ----------
-    matrix
-        Canonical CSR, ``(users, items)``; stored values count as 1.
+    histories
+        Stored values count as 1.
     device
         Where the rows live.
+    ordered
+        Whether the items of a history come in time order; ascending otherwise.
     """
 
-    def __init__(self, matrix: csr_array, device: torch.device) -> None:
+    def __init__(
+        self, histories: Histories, device: torch.device, *, ordered: bool = False
+    ) -> None:
+        matrix = histories.matrix
         self.n_users, self.n_items = (int(n) for n in matrix.shape)
-        self._items = torch.from_numpy(matrix.indices.astype(np.int64)).to(device)
+        items = histories.in_time() if ordered else matrix.indices
+        self._items = torch.from_numpy(items.astype(np.int64)).to(device)
         # Starts and lengths stay with the host, which never has to ask the device for a size.
         self._starts = matrix.indptr[:-1].astype(np.int64)
         self._lengths = np.diff(matrix.indptr).astype(np.int64)
 
-    def batch(self, users: Int64[np.ndarray, " batch"], n_slices: int = 1) -> list[SparseBatch]:
+    def batch(self, users: Int64[np.ndarray, " batch"], n_slices: int = 1) -> list[Batch]:
         """Rows of `users`, in that order, in `n_slices` slices of nearly as many users each."""
         lengths = self._lengths[users]
         offsets = np.cumsum(lengths) - lengths
@@ -68,18 +74,18 @@ class DeviceRows:
 
     def _gathered(
         self, starts: np.ndarray, lengths: np.ndarray, n_entries: int, within: Slice | None
-    ) -> SparseBatch:
+    ) -> Batch:
         device = self._items.device
         on_device = torch.from_numpy(np.stack([starts, lengths])).to(device, non_blocking=True)
         first, count = on_device  # (batch,)
         offsets = count.cumsum(0) - count
         shift = torch.repeat_interleave(first - offsets, count, output_size=n_entries)
         entries = torch.arange(n_entries, device=device) + shift
-        return SparseBatch(self._items[entries], offsets, count, self.n_items, within)
+        return Batch(self._items[entries], offsets, count, self.n_items, within=within)
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, n_slices: int = 1
-    ) -> Iterator[list[SparseBatch]]:
+    ) -> Iterator[list[Batch]]:
         """All rows once, in the order of `epoch`; the last batch may be short.
 
         A batch has at most `n_slices` slices, and never more slices than users.

@@ -1,8 +1,9 @@
-"""`Trainer`: epochs of Adam over device-resident rows, best weights kept, exact resume.
+"""`Trainer`: epochs of passes over device-resident rows, best weights kept, exact resume.
 
-A step gathers the rows of its users, in slices where the batch's scores would take much memory,
-adds up the gradients of the slices, and lets Adam update all weights at once. Nothing waits for
-the device inside an epoch: losses are added up there, and looked at every `_CHECKED_STEPS` steps.
+A network says what each pass of an epoch updates (`recae.networks.network.Pass`); by default one
+pass updates all weights by Adam. A step gathers the rows of its users, in slices where the batch's
+scores would take much memory, adds up the gradients of the slices, and updates once. Nothing waits
+for the device inside a pass: losses are added up there, and looked at every `_CHECKED_STEPS` steps.
 """
 
 import logging
@@ -12,17 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from recae.data.histories import Histories
 from recae.errors import DataError, DivergedError
 from recae.machine import multiplies_bfloat16
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Batch
+from recae.networks.network import Network, Optimiser, Pass
 from recae.training.checkpoint import Checkpoint, CheckpointStore
 from recae.training.config import (
     TrainingConfig,
@@ -37,25 +39,11 @@ from recae.training.rows import STEP, DeviceRows, stream
 
 logger = logging.getLogger("recae.training")
 _CHECKED_STEPS = 100
-_ADAM = ("exp_avg", "exp_avg_sq", "step")  # what Adam knows of a parameter
-
-
-@runtime_checkable
-class StepLoss(Protocol):
-    """Loss of a step: `total` is minimised, the parts are reported, in nats a user."""
-
-    total: Tensor
-    nll: Tensor
-    kl: Tensor
-
-
-@runtime_checkable
-class TrainableNetwork(Protocol):
-    """A module that can say what a step loses."""
-
-    def loss(self, x: SparseBatch, *, step: int, rng: torch.Generator) -> StepLoss:
-        """Loss of update `step` (counted from 0), all draws from `rng`."""
-        ...
+_OPTIMISERS: dict[Optimiser, dict[str, Any]] = {
+    "adam": {"betas": (0.9, 0.999), "eps": 1e-8, "fused": True},
+    "nadam": {"betas": (0.9, 0.999), "eps": 1e-8},
+    "sgd": {},
+}
 
 
 @final
@@ -68,9 +56,11 @@ class EpochRecord:
     epoch
         Counted from 1.
     steps
-        Updates so far.
-    loss, nll, kl
-        Means over the epoch's users, in nats.
+        Updates so far, through all passes.
+    loss
+        Mean over the epoch's users and passes.
+    parts
+        The same for each other part of the loss, by its name.
     validation
         Validation score after the epoch, or None.
     best
@@ -84,8 +74,7 @@ class EpochRecord:
     epoch: int
     steps: int
     loss: float
-    nll: float
-    kl: float
+    parts: dict[str, float]
     validation: float | None
     best: bool
     seconds: float
@@ -120,9 +109,10 @@ class Trainer:
 
     def fit(
         self,
-        network: nn.Module,
-        rows: csr_array,
+        network: Network,
+        histories: Histories,
         *,
+        ordered: bool = False,
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
         resume: bool = False,
@@ -133,9 +123,11 @@ class Trainer:
         Parameters
         ----------
         network
-            A `TrainableNetwork`, already on its device.
-        rows
-            Training histories, ``(users, items)``, canonical; empty rows are skipped.
+            Already on its device.
+        histories
+            Of the training users; empty ones are skipped.
+        ordered
+            Whether batches keep the time order inside a history.
         validate
             Score of the network as it is now, higher is better; called after every epoch.
             Without it the last weights are kept.
@@ -159,13 +151,12 @@ class Trainer:
         BusyError, ConfigError, ResourceError
             See `CheckpointStore`.
         """
-        assert isinstance(network, TrainableNetwork)
-        rows = rows[rows.indptr[1:] > rows.indptr[:-1]]
-        if rows.shape[0] == 0:
+        filled = np.flatnonzero(np.diff(histories.matrix.indptr))
+        if not len(filled):
             raise DataError("no training user has an interaction")
-        run = _Run(
-            self._config, network, rows, resolve_device(self._config.device), steps_per_epoch
-        )
+        device = resolve_device(self._config.device)
+        rows = DeviceRows(histories.take(filled), device, ordered=ordered)
+        run = _Run(self._config, network, rows, device, steps_per_epoch)
         if self._store is None:
             return run.to_the_end(validate, None, on_epoch)
         identity = {**self._identity, **run.identity()}
@@ -192,33 +183,28 @@ class _Run:
     def __init__(
         self,
         config: TrainingConfig,
-        network: nn.Module,
-        rows: csr_array,
+        network: Network,
+        rows: DeviceRows,
         device: torch.device,
         limit: int | None,
     ) -> None:
-        n_users = int(rows.shape[0])
         self.config = config
         self.network = network
-        self.n_users = n_users
+        self.rows = rows
         self.device = device
+        self.limit = limit  # steps after which a pass ends
         self.precision = resolve_precision(config.precision, device)
         if self.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
             logger.warning("this processor emulates bfloat16: float32 is faster")
-        self.batch_size = planned_batch_size(config, n_users)
-        self.steps_per_epoch = steps_per_epoch(config, n_users)
-        self.limit = limit  # steps after which an epoch ends
-        self.n_epochs = planned_epochs(config, n_users)
-        self.n_slices = planned_slices(self.batch_size, int(rows.shape[1]))
-        self.rows = DeviceRows(rows, device)
+        self.batch_size = planned_batch_size(config, rows.n_users)
+        self.steps_per_pass = steps_per_epoch(config, rows.n_users)
+        self.n_epochs = planned_epochs(config, rows.n_users)
+        self.n_slices = 1
+        if network.sliceable:
+            self.n_slices = planned_slices(self.batch_size, rows.n_items)
         self.parameters = dict(network.named_parameters())
-        self.adam = torch.optim.Adam(
-            self.parameters.values(),
-            lr=config.learning_rate,
-            betas=(0.9, 0.999),
-            eps=1e-8,
-            fused=True,
-        )
+        self.state = self.parameters | dict(network.named_buffers())
+        self.optimisers: dict[Optimiser, torch.optim.Optimizer] = {}
         loss: Any = network.loss
         self.loss = torch.compile(loss, dynamic=True) if config.compile else loss
         self.average = _copies(self.parameters) if config.ema_decay is not None else None
@@ -246,7 +232,7 @@ class _Run:
                 on_epoch(self.log[-1])
         final = self.best if self.best is not None else self.average
         if final is not None:
-            _assign(self.parameters, final)
+            _assign(self.state, final)
         return tuple(self.log)
 
     def _out_of_patience(self) -> bool:
@@ -258,100 +244,156 @@ class _Run:
     def _epoch(self, validate: Callable[[], float] | None) -> None:
         started = time.monotonic()
         epoch = len(self.log)
-        step = epoch * self.steps_per_epoch
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        first_bad = torch.full((), -1, device=self.device)
-        n_seen = 0
+        step = self.log[-1].steps if self.log else 0
+        sums = _Sums()
         self.network.train()
-        batches = self.rows.epoch(self.config.rng, epoch, self.batch_size, self.n_slices)
-        for slices in islice(batches, self.limit):
-            losses = self._step(slices, step)
-            sums += losses
-            n_seen += sum(map(len, slices))
-            bad = ~torch.isfinite(losses[0]) & (first_bad < 0)
-            first_bad = torch.where(bad, step, first_bad)
-            step += 1
-            if step % _CHECKED_STEPS == 0:
-                self._check_finite(first_bad)
-        self._check_finite(first_bad)
+        for each in self.network.passes(epoch):
+            self._pass(each, step, sums)
+            step += self.steps_per_pass
         self.network.eval()
-        self.adam.zero_grad(set_to_none=True)  # judging needs the memory of the gradients
+        for parameter in self.parameters.values():
+            parameter.grad = None  # judging needs the memory of the gradients
         score = None
         best = False
         judging = time.monotonic()
         if validate is not None:
             with _Averaged(self.parameters, self.average):
                 score = validate()
-            best = score > self.best_score
-            if best:
-                self.best_score = score
-                self._keep_best()
-        loss, nll, kl = (sums / n_seen).tolist()
+                best = score > self.best_score
+                if best:
+                    self.best_score = score
+                    self._keep_best()
         ended = time.monotonic()
+        parts = sums.means()
         self.log.append(
             EpochRecord(
-                epoch + 1, step, loss, nll, kl, score, best, ended - started, ended - judging
+                epoch=epoch + 1,
+                steps=step,
+                loss=parts.pop("loss"),
+                parts=parts,
+                validation=score,
+                best=best,
+                seconds=ended - started,
+                validation_s=ended - judging,
             )
         )
 
     def _keep_best(self) -> None:
-        """Copy the weights, over the best ones so far where there are any."""
-        weights = self.average or self.parameters
+        """Copy the state, over the best one so far where there is any."""
         if self.best is None:
-            self.best = _copies(weights)
+            self.best = _copies(self.state)
         else:
-            _assign(self.best, weights)
+            _assign(self.best, self.state)
+
+    def _pass(self, each: Pass, step: int, sums: "_Sums") -> None:
+        """All users once; `step` is the first update's number."""
+        if each.before is not None:
+            each.before()
+        optimiser = self._optimiser(each)
+        first_bad = torch.full((), -1, device=self.device)
+        number = step // self.steps_per_pass
+        batches = self.rows.epoch(self.config.rng, number, self.batch_size, self.n_slices)
+        for slices in islice(batches, self.limit):
+            loss = self._step(optimiser, slices, step, each.options, sums)
+            bad = ~torch.isfinite(loss) & (first_bad < 0)
+            first_bad = torch.where(bad, step, first_bad)
+            step += 1
+            if step % _CHECKED_STEPS == 0:
+                self._check_finite(first_bad)
+        self._check_finite(first_bad)
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+
+    def _optimiser(self, each: Pass) -> torch.optim.Optimizer:
+        """Optimiser of a pass, with its rates; parameters outside the pass get no gradient."""
+        optimiser = self._optimiser_called(each.optimiser)
+        usual = self.config.learning_rate if each.learning_rate is None else each.learning_rate
+        rates: dict[nn.Parameter, float] = {}
+        for given in each.parameters:
+            group: Mapping[str, Any] = given if isinstance(given, Mapping) else {"params": [given]}
+            for parameter in group["params"]:
+                rates[parameter] = float(group.get("lr", usual))
+        of_one: dict[str, Any]
+        for of_one in optimiser.param_groups:  # a group a parameter
+            (parameter,) = of_one["params"]
+            parameter.grad = None
+            parameter.requires_grad_(parameter in rates)
+            of_one["lr"] = rates.get(parameter, usual)
+        return optimiser
+
+    def _optimiser_called(self, name: Optimiser) -> torch.optim.Optimizer:
+        if name not in self.optimisers:
+            kinds: dict[Optimiser, Any] = {
+                "adam": torch.optim.Adam,
+                "nadam": torch.optim.NAdam,
+                "sgd": torch.optim.SGD,
+            }
+            groups = [{"params": [parameter]} for parameter in self.parameters.values()]
+            options = _OPTIMISERS[name]
+            self.optimisers[name] = kinds[name](groups, lr=self.config.learning_rate, **options)
+        return self.optimisers[name]
 
     def _check_finite(self, first_bad: Tensor) -> None:
         """Refuse to go on if a step has lost a number that is not finite; waits for the device."""
         step = int(first_bad)
         if step >= 0:
             raise DivergedError(
-                f"the loss is not finite at epoch {step // self.steps_per_epoch + 1}, step {step},"
+                f"the loss is not finite at epoch {len(self.log) + 1}, step {step},"
                 f" learning rate {self.config.learning_rate:g}; lower the rate"
             )
 
-    def _step(self, slices: list[SparseBatch], step: int) -> Float64[Tensor, "3"]:
-        """One update; returns loss, nll and kl, each summed over the users of the batch."""
+    def _step(
+        self,
+        optimiser: torch.optim.Optimizer,
+        slices: list[Batch],
+        step: int,
+        options: Mapping[str, Any],
+        sums: "_Sums",
+    ) -> Float64[Tensor, ""]:
+        """One update; returns the loss of the batch."""
         n_users = sum(len(x) for x in slices)
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        self.adam.zero_grad(set_to_none=True)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        optimiser.zero_grad(set_to_none=True)
         for x in slices:
             rng = torch.Generator(self.device).manual_seed(stream(self.config.rng, STEP, step))
             with autocast(self.precision, self.device):
-                loss = self.loss(x, step=step, rng=rng)
-            (loss.total * (len(x) / n_users)).backward()
-            values = torch.stack([loss.total, loss.nll, loss.kl]).detach().to(torch.float64)
-            sums += values * len(x)
-        self.adam.step()
+                parts = self.loss(x, step=step, rng=rng, **options)
+            (parts["loss"] * (len(x) / n_users)).backward()
+            sums.add(parts, len(x))
+            total += parts["loss"].detach() * (len(x) / n_users)
+        optimiser.step()
         if self.average is not None:
             assert self.config.ema_decay is not None
             decay = min(self.config.ema_decay, (step + 1) / (step + 10))  # short memory at first
             with torch.no_grad():
                 for name, value in self.parameters.items():
                     self.average[name].lerp_(value, 1.0 - decay)
-        return sums
+        return total
 
-    def _adam_state(self) -> dict[str, Tensor]:
-        """What Adam knows, as ``key/parameter``."""
-        state = self.adam.state_dict()["state"]
+    def _optimiser_state(self) -> dict[str, Tensor]:
+        """What the optimisers know, as ``optimiser/key/parameter``."""
         return {
-            f"{key}/{name}": state[index][key]
-            for index, name in enumerate(self.parameters)
-            for key in _ADAM
+            f"{kind}/{key}/{name}": value
+            for kind, optimiser in self.optimisers.items()
+            for name, parameter in self.parameters.items()
+            for key, value in optimiser.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
         }
 
-    def _restore_adam(self, stored: Mapping[str, Tensor]) -> None:
-        state = {
-            index: {key: stored[f"{key}/{name}"] for key in _ADAM}
-            for index, name in enumerate(self.parameters)
-        }
-        self.adam.load_state_dict({**self.adam.state_dict(), "state": state})
+    def _restore_optimiser(self, name: Optimiser, stored: Mapping[str, Tensor]) -> None:
+        """Take over what a checkpoint holds of the optimiser `name`, as ``key/parameter``."""
+        optimiser = self._optimiser_called(name)
+        places = {parameter: index for index, parameter in enumerate(self.parameters)}
+        state: dict[int, dict[str, Tensor]] = {}
+        for at in stored:
+            key, _, parameter = at.partition("/")
+            state.setdefault(places[parameter], {})[key] = stored[at]
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
     def checkpoint(self, identity: dict[str, object]) -> Checkpoint:
         """Everything needed to go on from here."""
-        tensors = {f"weights/{name}": p.detach() for name, p in self.parameters.items()}
-        tensors |= {f"adam/{place}": value for place, value in self._adam_state().items()}
+        tensors = {f"weights/{name}": p.detach() for name, p in self.state.items()}
+        tensors |= self._optimiser_state()
         for kind, values in (("average", self.average), ("best", self.best)):
             tensors |= {f"{kind}/{name}": value for name, value in (values or {}).items()}
         return Checkpoint(
@@ -363,12 +405,14 @@ class _Run:
 
     def restore(self, found: Checkpoint) -> None:
         """Continue from `found`."""
-        weights, adam, average, best = (
-            _Stored(found.tensors, kind, self.device)
-            for kind in ("weights", "adam", "average", "best")
+        weights, average, best = (
+            _Stored(found.tensors, kind, self.device) for kind in ("weights", "average", "best")
         )
-        _assign(self.parameters, weights)
-        self._restore_adam(adam)
+        _assign(self.state, weights)
+        for name in _OPTIMISERS:
+            stored = _Stored(found.tensors, name, self.device)
+            if len(stored):
+                self._restore_optimiser(name, stored)
         self.average = dict(average) or self.average
         self.best = dict(best) or None
         self.log = [EpochRecord(**record) for record in found.log]
@@ -398,6 +442,26 @@ class _Stored(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
 
+@final
+class _Sums:
+    """Parts of the loss, added up over users where they are: on the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._users: dict[str, int] = {}
+
+    def add(self, parts: Mapping[str, Tensor], n_users: int) -> None:
+        """Add means over `n_users`."""
+        for name, value in parts.items():
+            each = value.detach().to(torch.float64) * n_users
+            self._sums[name] = self._sums[name] + each if name in self._sums else each
+            self._users[name] = self._users.get(name, 0) + n_users
+
+    def means(self) -> dict[str, float]:
+        """Mean of each part; waits for the device."""
+        return {name: value.item() / self._users[name] for name, value in self._sums.items()}
+
+
 def _copies(
     parameters: Mapping[str, nn.Parameter] | Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
@@ -408,8 +472,8 @@ def _copies(
 def _assign(
     parameters: Mapping[str, nn.Parameter] | Mapping[str, Tensor], values: Mapping[str, Tensor]
 ) -> None:
-    for name, parameter in parameters.items():
-        parameter.copy_(values[name])
+    for name in values:
+        parameters[name].copy_(values[name])
 
 
 @final

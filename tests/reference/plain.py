@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from recae.networks.batch import SparseBatch
+from recae.networks.batch import Batch
 
 
-def dense(x: SparseBatch, values: Tensor) -> Tensor:
+def dense(x: Batch, values: Tensor) -> Tensor:
     """Rows of `x` with all their zeros, `values` at the entries."""
     rows = values.new_zeros(len(x), x.n_items)
     rows[x.rows(), x.items] = values
@@ -22,7 +22,7 @@ def dense(x: SparseBatch, values: Tensor) -> Tensor:
 
 def loss(
     network: Any,
-    x: SparseBatch,
+    x: Batch,
     *,
     keep: Tensor | None,
     noise: Tensor | None = None,
