@@ -16,54 +16,47 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from recae.models.registry import MODELS as _MODELS
 from recae.version import VERSION as _VERSION
 
-if TYPE_CHECKING:
-    from recae.data.histories import Histories
-    from recae.data.ids import IdMap
-    from recae.data.interactions import Interactions
-    from recae.data.protocols import split
-    from recae.data.readers import read_interactions
-    from recae.data.sample import sample
-    from recae.data.split import HeldOut, Split
-    from recae.evaluation.evaluator import evaluate
-    from recae.experiment.compare import compare
-    from recae.experiment.run import load, save
-    from recae.models.als import ALS
-    from recae.models.bpr import BPR
-    from recae.models.ease import EASE
-    from recae.models.edlae import EDLAE
-    from recae.models.gf_cf import GFCF
-    from recae.models.item_knn import ItemKNN
-    from recae.models.mult_vae import MultDAE, MultVAE
-    from recae.models.popular import Popularity
-    from recae.models.random_lists import Random
-    from recae.models.registry import register
-    from recae.models.vanilla_ae import VanillaAE
-    from recae.ranking.recommender import Recommender
-    from recae.ranking.topk import TopK
+if TYPE_CHECKING:  # what `_PUBLIC` says, for type checkers and editors; a test compares the two
+    from recae.data.histories import Histories as Histories
+    from recae.data.ids import IdMap as IdMap
+    from recae.data.interactions import Interactions as Interactions
+    from recae.data.protocols import split as split
+    from recae.data.readers import read_interactions as read_interactions
+    from recae.data.sample import sample as sample
+    from recae.data.split import HeldOut as HeldOut
+    from recae.data.split import Split as Split
+    from recae.evaluation.evaluator import evaluate as evaluate
+    from recae.experiment.compare import compare as compare
+    from recae.experiment.run import load as load
+    from recae.experiment.run import save as save
+    from recae.models.als import ALS as ALS
+    from recae.models.bpr import BPR as BPR
+    from recae.models.ease import EASE as EASE
+    from recae.models.edlae import EDLAE as EDLAE
+    from recae.models.gf_cf import GFCF as GFCF
+    from recae.models.item_knn import ItemKNN as ItemKNN
+    from recae.models.mult_vae import MultDAE as MultDAE
+    from recae.models.mult_vae import MultVAE as MultVAE
+    from recae.models.popular import Popularity as Popularity
+    from recae.models.random_lists import Random as Random
+    from recae.models.registry import register as register
+    from recae.models.vanilla_ae import VanillaAE as VanillaAE
+    from recae.ranking.recommender import Recommender as Recommender
+    from recae.ranking.topk import TopK as TopK
 
 __version__ = _VERSION
 
 _PUBLIC = {
-    "ALS": "recae.models.als",
-    "BPR": "recae.models.bpr",
-    "EASE": "recae.models.ease",
-    "EDLAE": "recae.models.edlae",
-    "GFCF": "recae.models.gf_cf",
     "HeldOut": "recae.data.split",
     "Histories": "recae.data.histories",
     "IdMap": "recae.data.ids",
     "Interactions": "recae.data.interactions",
-    "ItemKNN": "recae.models.item_knn",
-    "MultDAE": "recae.models.mult_vae",
-    "MultVAE": "recae.models.mult_vae",
-    "Popularity": "recae.models.popular",
-    "Random": "recae.models.random_lists",
     "Recommender": "recae.ranking.recommender",
     "Split": "recae.data.split",
     "TopK": "recae.ranking.topk",
-    "VanillaAE": "recae.models.vanilla_ae",
     "compare": "recae.experiment.compare",
     "evaluate": "recae.evaluation.evaluator",
     "load": "recae.experiment.run",
@@ -72,36 +65,9 @@ _PUBLIC = {
     "sample": "recae.data.sample",
     "save": "recae.experiment.run",
     "split": "recae.data.protocols",
-}
+} | {name: module for module, _, name in (place.partition(":") for place in _MODELS.values())}
 
-__all__ = [
-    "ALS",
-    "BPR",
-    "EASE",
-    "EDLAE",
-    "GFCF",
-    "HeldOut",
-    "Histories",
-    "IdMap",
-    "Interactions",
-    "ItemKNN",
-    "MultDAE",
-    "MultVAE",
-    "Popularity",
-    "Random",
-    "Recommender",
-    "Split",
-    "TopK",
-    "VanillaAE",
-    "compare",
-    "evaluate",
-    "load",
-    "read_interactions",
-    "register",
-    "sample",
-    "save",
-    "split",
-]
+__all__ = sorted(_PUBLIC)  # type checkers read the block above
 
 
 def __getattr__(name: str) -> Any:

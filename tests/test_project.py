@@ -1,5 +1,6 @@
 """Promises of the project about itself."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -14,39 +15,18 @@ from recae.models.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 
-PUBLIC = [
-    "ALS",
-    "BPR",
-    "EASE",
-    "EDLAE",
-    "GFCF",
-    "HeldOut",
-    "Histories",
-    "IdMap",
-    "Interactions",
-    "ItemKNN",
-    "MultDAE",
-    "MultVAE",
-    "Popularity",
-    "Random",
-    "Recommender",
-    "Split",
-    "TopK",
-    "VanillaAE",
-    "compare",
-    "evaluate",
-    "load",
-    "read_interactions",
-    "register",
-    "sample",
-    "save",
-    "split",
-]
 
-
-def test_the_public_names_are_these_and_all_are_there() -> None:
-    assert recae.__all__ == PUBLIC == sorted(recae.__all__)
-    for name in PUBLIC:
+def test_type_checkers_are_told_the_public_names_and_all_are_there() -> None:
+    tree = ast.parse(Path(recae.__file__).read_text("utf-8"))
+    (block,) = [
+        node.body for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]  # fmt: skip
+    told = [(one.module, alias.name, alias.asname) for one in block for alias in one.names]
+    assert sorted(told) == sorted((module, n, n) for n, module in recae._PUBLIC.items())
+    assert recae.__all__ == sorted(recae._PUBLIC)
+    assert {path.partition(":")[2] for path in MODELS.values()} < set(recae.__all__)
+    for name in recae.__all__:
         assert getattr(recae, name).__doc__, name
 
 
