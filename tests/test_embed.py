@@ -11,11 +11,12 @@ import recae
 from recae.cli.main import run as run_command
 from recae.data.histories import Histories
 from recae.data.ids import IdMap
+from recae.models.autoencoder import Autoencoder
 from recae.models.registry import MODELS, create
 from recae.serving import embed
 from tests.test_recommenders import N_ITEMS, OPTIONS, interactions, two_tastes
 
-WITH_CODES = ["als", "bpr", "mult-dae", "mult-vae"]
+WITH_CODES = ["als", "bpr", "mult-dae", "mult-vae", "vanilla-ae"]
 
 
 @pytest.fixture(scope="module", params=WITH_CODES)
@@ -105,7 +106,7 @@ def test_a_code_says_what_its_scores_are(saved):
     model = recae.load(saved).bundle.model
     asking = Histories.from_lists([[0, 2, 4], [1, 5]], n_items=N_ITEMS)
     codes = model.encode(asking)
-    if model.name in {"mult-dae", "mult-vae"}:
+    if isinstance(model, Autoencoder):
         scores = model.decode(codes)
     else:
         scores = codes @ model.item_vectors().T + model.arrays().get("item_bias", 0)

@@ -25,7 +25,8 @@ COMPARE = logging.getLogger("recae.compare")
 
 def told(epoch: int, n_epochs: int, *, validation: float | None = 0.25) -> None:
     """Log an epoch as the trainer does."""
-    record = EpochRecord(epoch, epoch, 100.0 - epoch, 1.0, 0.0, validation, False, 2.0)
+    parts = {"nll": 1.0}
+    record = EpochRecord(epoch, epoch, 100.0 - epoch, parts, validation, False, 2.0)
     TRAINING.info("epoch", extra={"record": record, "n_epochs": n_epochs})
 
 

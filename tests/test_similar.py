@@ -23,8 +23,8 @@ from tests.api_films import ODD_IDS, save_films
 from tests.test_recommenders import N_ITEMS, OPTIONS, UNPERSONAL, interactions, two_tastes
 
 ALL = np.arange(N_ITEMS, dtype=np.int64)
-WITH_VECTORS = ["als", "bpr", "mult-dae", "mult-vae"]
-WITH_WEIGHTS = ["ease", "gf-cf", "item-knn"]
+WITH_VECTORS = ["als", "bpr", "mult-dae", "mult-vae", "vanilla-ae"]
+WITH_WEIGHTS = ["ease", "edlae", "gf-cf", "item-knn"]
 PERSONAL = sorted(set(MODELS) - UNPERSONAL)
 
 
@@ -115,7 +115,7 @@ def test_cosines_are_those_of_a_plain_loop_and_symmetric(model, nearest):
 def test_weights_are_the_models_own(model, nearest):
     top = nearest.nearest(ALL, k=N_ITEMS)
     if model.name == "item-knn":
-        table = model._table.toarray().T  # column j holds the neighbours of j
+        table = model._table.entries.toarray().T  # column j holds the neighbours of j
         lengths = (top.items >= 0).sum(axis=1)
         assert lengths.tolist() == (table > 0).sum(axis=1).tolist()
         assert lengths.max() == 12

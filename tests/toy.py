@@ -18,7 +18,7 @@ from recae.networks import losses
 from recae.networks.batch import Batch
 from recae.networks.layers import ItemTable, linear
 from recae.networks.network import Network, Pass
-from recae.options import Options, option
+from recae.options import Options, Range, option
 from recae.training.config import TrainingConfig
 
 
@@ -73,7 +73,7 @@ class ToyNetwork(Network):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToyConfig(TrainingConfig):
-    width: int = option(8, low=1, help="Width of the code.")
+    width: int = option(8, low=1, search=Range(4, 16), help="Width of everything.")
 
 
 @final

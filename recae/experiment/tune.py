@@ -24,9 +24,8 @@ from recae.experiment.data import make_split
 from recae.experiment.run import make_model
 from recae.experiment.spaces import Space, space_of
 from recae.experiment.study import ModelStudy, Task, Trial
-from recae.models.mult_vae import MultVAEConfig, planned_anneal_steps
 from recae.models.registry import config_class
-from recae.training.config import TrainingConfig, steps_per_epoch
+from recae.training.config import TrainingConfig
 
 CUT = 0.1  # of each user's training interactions, where the input has no validation part
 
@@ -342,8 +341,6 @@ def _as_long_as(best: Trial, material: Material) -> dict[str, Any]:
     run = replace(material.final, models={best.model: best.options})
     config = make_model(best.model, run).config
     options: dict[str, Any] = {"epochs": best.epochs}
-    if isinstance(config, MultVAEConfig):
-        n_users = material.train.n_users
-        steps = planned_anneal_steps(config, n_users)
-        options["anneal_epochs"] = steps / steps_per_epoch(config, n_users)
+    if isinstance(config, TrainingConfig):
+        options |= config.schedule(material.train.n_users)
     return options

@@ -20,15 +20,14 @@ class EDLAEConfig(Options):
         0.33,
         low=0,
         below=1,
-        search=Range(0.1, 0.8),
+        search=Range(0.05, 0.8),
         help="Share of a history that is dropped while its items are predicted.",
     )
     l2: float = option(
         300.0,
         above=0,
         search=Range(1.0, 20000.0, log=True),
-        help="Weight of the squared entries of the item-item table; grows with the number of"
-        " users.",
+        help="Weight of the squared entries of the table; grows with the number of users.",
     )
 
 

@@ -337,6 +337,11 @@ class MultVAEConfig(TrainingConfig):
         None, low=0, help="The same in epochs; at most one of the two is set."
     )
 
+    def schedule(self, n_users: int) -> dict[str, object]:
+        """Length of the annealing in epochs."""
+        steps = planned_anneal_steps(self, n_users)
+        return {"anneal_epochs": steps / steps_per_epoch(self, n_users)}
+
     def check(self) -> None:
         """Refuse two lengths of the annealing."""
         TrainingConfig.check(self)

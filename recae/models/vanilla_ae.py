@@ -96,7 +96,7 @@ class VanillaAEConfig(TrainingConfig):
     hidden: tuple[int, ...] = option(
         (),
         low=1,
-        search=Choice(((), (200,), (600,), (1000,))),
+        search=Choice(((), (200,), (600,))),
         help="Widths between items and code, outermost first.",
     )
     latent_dim: int = option(200, low=1, search=Range(50, 400, log=True), help="Width of the code.")
@@ -108,7 +108,7 @@ class VanillaAEConfig(TrainingConfig):
     weight_decay: float = option(
         1e-5,
         low=0,
-        search=Range(1e-7, 1e-3, log=True),
+        search=Range(1e-7, 1e-2, log=True),
         help="Factor of the squared weights in the loss.",
     )
 

@@ -56,7 +56,7 @@ class TrainingShape:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoOptions(Options):
-    """Config of a model that has none."""
+    """Options of a model that has none."""
 
 
 class Recommender(ABC):

@@ -72,6 +72,10 @@ class TrainingConfig(Options):
         """Refuse a device of a name that there is not."""
         named_device(self.device)
 
+    def schedule(self, n_users: int) -> dict[str, object]:
+        """Options that keep the schedules planned for `n_users` if `epochs` becomes another."""
+        return {}
+
     def for_items(self: C, n_items: int) -> C:
         """Config with what ``"auto"`` stands for in a network over `n_items` items."""
         return self
