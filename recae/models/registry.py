@@ -68,7 +68,7 @@ def registered() -> list[str]:
     return [MODELS[name] for name in _REGISTERED]
 
 
-def _find_installed() -> None:
+def find_installed() -> None:
     """Add the models that installed packages name."""
     for point in entry_points(group=ENTRY_POINTS):
         MODELS.setdefault(point.name, point.value)
@@ -83,7 +83,7 @@ def refuse_unknown(name: str) -> None:
         If there is no such model.
     """
     if name not in MODELS:
-        _find_installed()
+        find_installed()
     if name not in MODELS:
         raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
 
