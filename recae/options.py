@@ -59,6 +59,9 @@ class Range:
         """Whether only whole numbers are meant."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
     def __str__(self) -> str:
         kind = "int" if self.whole else "real"
         return f"{self.low:g} to {self.high:g} ({kind}{', log' if self.log else ''})"
@@ -70,6 +73,9 @@ class Choice:
     """A few values without an order; None is the default of an option that is off by default."""
 
     values: tuple[Any, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
 
     def __str__(self) -> str:
         return " | ".join("none" if v is None else str(v) for v in self.values)
@@ -86,7 +92,6 @@ class Details:
     above: int | float | None
     below: int | float | None
     search: Range | Choice | None
-    first: Any
     only_with: tuple[str, object] | None
 
     @property
@@ -118,7 +123,6 @@ def option(
     above: int | float | None = None,
     below: int | float | None = None,
     search: Range | Choice | None = None,
-    first: Any = None,
     only_with: tuple[str, object] | None = None,
 ) -> T:
     """Return the field of an option, for the body of a class that extends `Options`.
@@ -134,8 +138,6 @@ def option(
         Numbers are finite in any case.
     search
         What `tune` tries; None leaves the option out.
-    first
-        What `tune` tries first where `search` does not hold the default.
     only_with
         Another option and the one value of it beside which this option matters.
     """
@@ -146,7 +148,6 @@ def option(
         above=above,
         below=below,
         search=search,
-        first=first,
         only_with=only_with,
     )
     return field(default=default, metadata={_KEY: about})
@@ -309,7 +310,7 @@ def configured_by(
     def decorate(prepare: Callable[[T], None]) -> Callable[Concatenate[T, P], None]:
         @wraps(prepare)
         def init(self: Any, config: object = None, **options: object) -> None:
-            self.config = _given(kind, config, options, where=type(self).__name__)
+            self.config = config_of(kind, config, options, where=type(self).__name__)
             prepare(self)
 
         init.__doc__ = kind.__doc__
@@ -319,9 +320,21 @@ def configured_by(
     return decorate
 
 
-def _given(
+def config_of(
     kind: type[Options], config: object, options: Mapping[str, object], *, where: str
 ) -> Options:
+    """Return `config`, or where it is None the options made of `options`, by name.
+
+    Parameters
+    ----------
+    where
+        What is constructed, for errors.
+
+    Raises
+    ------
+    ConfigError
+        If a name or value is not accepted, both are given, or `config` is one of another model.
+    """
     if config is None:
         return kind.of(options, where=where)
     if options:

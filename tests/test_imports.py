@@ -91,6 +91,11 @@ def test_data_is_checked_and_split_without_torch(rows: Path, tmp_path: Path) -> 
     assert loaded_by("data", "split", rows, tmp_path / "out", "--protocol", "all") <= expected
 
 
+def test_protocols_and_metrics_are_listed_without_torch() -> None:
+    assert "torch" not in loaded_by("protocols") | loaded_by("metrics")
+    assert not loaded_by("models", "nope", says="there is no model 'nope'")
+
+
 def test_the_formats_that_commands_offer_are_those_of_lists() -> None:
     from recae.cli.output import LISTS
     from recae.serving.lists import FORMATS

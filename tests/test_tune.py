@@ -22,9 +22,9 @@ from recae.experiment.config_file import config_text
 from recae.experiment.spaces import space_of
 from recae.experiment.study import ModelStudy
 from recae.experiment.tune import prepare, tune
-from recae.models.mult_vae import MultDAEConfig, MultVAEConfig
 from recae.models.registry import MODELS, create
 from recae.options import Choice, Range
+from recae.training.config import TrainingConfig
 from recae.training.trainer import Trainer
 from tests.frames import interactions_from
 
@@ -63,9 +63,8 @@ def test_every_model_has_a_space_that_holds_its_defaults() -> None:
     for name in MODELS:
         space = space_of(name)
         default = create(name).config
-        if isinstance(default, MultDAEConfig | MultVAEConfig):  # for catalogues of usual size
-            hidden, latent_dim = default.widths(1000)
-            default = replace(default, hidden=hidden, latent_dim=latent_dim)
+        if isinstance(default, TrainingConfig):  # for catalogues of usual size
+            default = default.for_items(1000)
         known = {f.name: getattr(default, f.name) for f in fields(default)}
         assert set(space.options) <= set(known), name
         first = {k: list(v) if isinstance(v, tuple) else v for k, v in space.first.items()}

@@ -18,7 +18,7 @@ from recae.networks import losses
 from recae.networks.batch import Batch
 from recae.networks.layers import ItemTable, linear
 from recae.networks.network import Network, Pass
-from recae.options import Options, Range, configured_by, option
+from recae.options import Options, Range, option
 from recae.training.config import TrainingConfig
 
 
@@ -82,10 +82,6 @@ class Toy(Autoencoder):
     ordered: ClassVar[bool] = True
     Config: ClassVar[type[Options]] = ToyConfig
     config: ToyConfig
-
-    @configured_by(ToyConfig)
-    def __init__(self) -> None:
-        super().__init__(self.config)
 
     def build(self, n_items: int, n_users: int, rng: torch.Generator | None) -> ToyNetwork:
         return ToyNetwork(n_items, self.config.width, rng)

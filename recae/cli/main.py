@@ -28,6 +28,9 @@ _COMMANDS = {
     "serve": ("recae.cli.serve", "Answer recommendations over HTTP."),
     "keys": ("recae.cli.keys", "Make, list and take back API keys."),
     "inspect": ("recae.cli.inspect", "Say what is in a model directory, and whether it is whole."),
+    "models": ("recae.cli.models", "List the models, their options and what they mean."),
+    "protocols": ("recae.cli.protocols", "List the ways to split data, and their options."),
+    "metrics": ("recae.cli.metrics", "List the metrics and their definitions."),
     "doctor": ("recae.cli.doctor", "What this machine has, and what could be better."),
     "demo": ("recae.cli.demo", "The whole chain on the sample data."),
 }

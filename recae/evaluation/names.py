@@ -79,10 +79,12 @@ _OF_COUNTS: dict[str, tuple[OfCounts, str]] = {
 _WITHOUT_K = frozenset({"r-precision"})
 _OF_ROWS = frozenset({"diversity"})
 
-ACCEPTED = tuple(
-    name if name in _WITHOUT_K else f"{name}@K" for name in (*_OF_TARGETS, *_OF_LISTS, *_OF_COUNTS)
-)
-"""The accepted names, with K for any whole number from 1."""
+DEFINITIONS = {
+    name if name in _WITHOUT_K else f"{name}@K": text.format(k="K")
+    for name, (_, text) in {**_OF_TARGETS, **_OF_LISTS, **_OF_COUNTS}.items()
+}
+"""What each metric is, by its accepted name, with K for any whole number from 1."""
+ACCEPTED = tuple(DEFINITIONS)
 
 
 @final

@@ -105,17 +105,15 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     if not isinstance(model, str) or model not in MODELS:
         raise ConfigError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
     # pyarrow and pandas come with these: not before the names above are known to be right
-    from recae.data.protocols import PROTOCOLS
+    from recae.data.protocols.registry import protocol_class
     from recae.data.readers import ReadOptions
 
-    protocol = values.get("protocol", default.protocol)
-    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    split_kind = protocol_class(values.get("protocol", default.protocol))
     seed = values.get("seed", default.seed)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed is {seed!r}; 0 or above is accepted")
     models = {name: values[name] for name in MODELS if name in values}
-    kinds: dict[str, type[Options]] = {"read": ReadOptions, "split": PROTOCOLS[protocol]}
+    kinds: dict[str, type[Options]] = {"read": ReadOptions, "split": split_kind}
     for table, kind in {**kinds, **{name: config_class(name) for name in models}}.items():
         kind.of(values.get(table, {}), where=table)
     metrics = values.get("metrics", default.metrics)
@@ -127,7 +125,7 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     refuse_ungraded([*metrics, *stopping], values.get("read", {}))
     return RunConfig(
         model=model,
-        protocol=protocol,
+        protocol=split_kind.name,
         seed=seed,
         metrics=tuple(metrics),
         read=values.get("read", {}),

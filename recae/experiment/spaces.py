@@ -6,6 +6,9 @@ from typing import Any, final
 
 from recae.models.registry import config_class
 from recae.options import Choice, Range, details
+from recae.training.config import TrainingConfig
+
+_USUAL_ITEMS = 10_000  # for which the first trial has what auto stands for
 
 
 @final
@@ -18,7 +21,7 @@ class Space:
     options
         Bounds by option.
     first
-        The setting that is tried first: the model's defaults, or the closest to them.
+        The setting that is tried first: the model's defaults, as far as they are in the bounds.
     only_with
         For an option that matters beside one value of another option only: that option and value.
     """
@@ -60,16 +63,21 @@ def space_of(model: str, fixed: Mapping[str, Any] | None = None) -> Space:
     >>> space_of("item-knn", {"similarity": "cosine"}).to_json()
     {'k_neighbours': '5 to 1000 (int, log)'}
     """
+    kind = config_class(model)
+    usual = kind()
+    if isinstance(usual, TrainingConfig):
+        usual = usual.for_items(_USUAL_ITEMS)
     options: dict[str, Range | Choice] = {}
     first: dict[str, Any] = {}
     only_with: dict[str, tuple[str, Any]] = {}
-    for one in fields(config_class(model)):
+    for one in fields(kind):
         about = details(one)
         if about.search is None:
             continue
         options[one.name] = about.search
+        value = getattr(usual, one.name)
         if about.only_with is not None:
             only_with[one.name] = about.only_with
-        else:
-            first[one.name] = one.default if about.first is None else about.first
+        elif value in about.search:
+            first[one.name] = value
     return Space(options, first, only_with).without(fixed or {})

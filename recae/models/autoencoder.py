@@ -54,13 +54,15 @@ class Autoencoder(Recommender):
     config: TrainingConfig
     training_log: tuple[EpochRecord, ...]
 
-    def __init__(self, config: Any) -> None:
-        if parse_metric(config.validation_metric).about != "targets":
+    def __init__(self, config: Any = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        metric = self.config.validation_metric
+        if parse_metric(metric).about != "targets":
             raise ConfigError(
-                f"validation_metric is {config.validation_metric!r}; one about what was held out,"
+                f"validation_metric is {metric!r}; one about what was held out,"
                 " such as ndcg@100, is accepted: more of it is better"
             )
-        self.config = self._asked = config
+        self._asked = self.config
         self._network: Network | None = None
         self._ranking: Ranking | None = None
         self.training_log = ()

@@ -40,8 +40,7 @@ class EASE(ItemItem):
     config: EASEConfig
 
     @configured_by(EASEConfig)
-    def __init__(self) -> None:
-        """Nothing is fitted."""
+    def __init__(self) -> None: ...
 
     def solve(self, x: csr_array) -> Float[np.ndarray, "items items"]:
         """Table of the closed form."""

@@ -50,8 +50,7 @@ class EDLAE(ItemItem):
     config: EDLAEConfig
 
     @configured_by(EDLAEConfig)
-    def __init__(self) -> None:
-        """Nothing is fitted."""
+    def __init__(self) -> None: ...
 
     def solve(self, x: csr_array) -> Float[np.ndarray, "items items"]:
         """Table with a penalty of its own for each row.

@@ -252,7 +252,6 @@ class MultDAEConfig(TrainingConfig):
         "auto",
         low=1,
         search=Choice(((), (200,), (600,), (1000,))),
-        first=(),
         help="Widths between items and code, outermost first; auto: [] below 300,000 items, [200]"
         " from there on.",
     )
@@ -260,7 +259,6 @@ class MultDAEConfig(TrainingConfig):
         "auto",
         low=1,
         search=Range(50, 400, log=True),
-        first=200,
         help="Width of the code; auto: 200 below 300,000 items, 100 from there on.",
     )
     dropout: float = option(
@@ -308,7 +306,6 @@ class MultVAEConfig(TrainingConfig):
         "auto",
         low=1,
         search=Choice(((), (200,), (600,), (1000,))),
-        first=(600,),
         help="Widths between items and code, outermost first; auto: [600] below 300,000 items,"
         " [200] from there on.",
     )
@@ -316,7 +313,6 @@ class MultVAEConfig(TrainingConfig):
         "auto",
         low=1,
         search=Range(50, 400, log=True),
-        first=200,
         help="Width of the code; auto: 200 below 300,000 items, 100 from there on.",
     )
     dropout: float = option(

@@ -1,7 +1,6 @@
 """`Popularity`: the most interacted items, the same for everybody."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -12,16 +11,10 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.models.stored import check_arrays
-from recae.options import Options, configured_by
-from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.options import configured_by
+from recae.ranking.recommender import Arrays, NoOptions, Recommender, fitted
 from recae.ranking.scorer import Scorer
 from recae.ranking.scorers import DenseScorer
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PopularityConfig(Options):
-    """Hyper-parameters of `Popularity`."""
 
 
 @final
@@ -29,10 +22,9 @@ class Popularity(Recommender):
     """Score of an item: the number of training users who touched it."""
 
     name: ClassVar[str] = "popular"
-    Config: ClassVar[type[Options]] = PopularityConfig
-    config: PopularityConfig
+    config: NoOptions
 
-    @configured_by(PopularityConfig)
+    @configured_by(NoOptions)
     def __init__(self) -> None:
         self._counts: Float32[np.ndarray, " items"] | None = None
 

@@ -1,7 +1,6 @@
 """Names of the models, and how to make one from its name."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
@@ -69,7 +68,7 @@ def registered() -> list[str]:
     return [MODELS[name] for name in _REGISTERED]
 
 
-def _find_installed() -> None:
+def find_installed() -> None:
     """Add the models that installed packages name."""
     for point in entry_points(group=ENTRY_POINTS):
         MODELS.setdefault(point.name, point.value)
@@ -84,7 +83,7 @@ def refuse_unknown(name: str) -> None:
         If there is no such model.
     """
     if name not in MODELS:
-        _find_installed()
+        find_installed()
     if name not in MODELS:
         raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
 
@@ -118,8 +117,5 @@ def create(name: str, options: Mapping[str, object] | None = None) -> "Recommend
     ConfigError
         If the name, an option or a value is not accepted.
     """
-    model = model_class(name)
-    given = dict(options or {})
-    if not fields(model.Config):  # its constructor may know nothing of options
-        model.Config.of(given, where=model.__name__)
-    return model(**given)
+    kind = model_class(name)
+    return kind.configured(kind.Config.of(options or {}, where=kind.__name__))

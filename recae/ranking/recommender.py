@@ -19,7 +19,7 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError, DataError, NotFittedError, shown
-from recae.options import Options
+from recae.options import Options, config_of
 from recae.ranking.propose import recommend_chunk
 from recae.ranking.scorer import Scorer, rows_at_once
 from recae.ranking.scorers import DenseScorer
@@ -100,6 +100,9 @@ class Recommender(ABC):
     config: Any = NoOptions()
     fitted_on: str | None = None
     _n_items: int | None = None
+
+    def __init__(self, config: Any = None, **options: Any) -> None:
+        self.config = config_of(self.Config, config, options, where=type(self).__name__)
 
     def __init_subclass__(cls) -> None:
         if "fit" in vars(cls):
@@ -207,10 +210,10 @@ class Recommender(ABC):
     @classmethod
     def configured(cls: type[R], config: Any) -> R:
         """Unfitted model with a whole `config`, a `Config`."""
-        return cls() if cls.Config is NoOptions else cls(config=config)  # type: ignore[call-arg]  # constructors are about options by name
+        return cls() if cls.Config is NoOptions else cls(config=config)
 
     @classmethod
-    def from_arrays(cls: type[R], config: Any, arrays: Mapping[str, np.ndarray]) -> R:  # noqa: ARG003  # others have options
+    def from_arrays(cls: type[R], config: Any, arrays: Mapping[str, np.ndarray]) -> R:
         """Fitted model from what `arrays` returned.
 
         Raises
@@ -220,7 +223,7 @@ class Recommender(ABC):
         """
         if "n_items" not in arrays or arrays["n_items"].ndim:
             raise BundleError("the arrays have no n_items")
-        model = cls()
+        model = cls.configured(config)
         for name, value in arrays.items():
             if name == "n_items":
                 model._n_items = int(value)

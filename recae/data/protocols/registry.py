@@ -25,6 +25,19 @@ PROTOCOLS: Mapping[str, type[SplitProtocol]] = MappingProxyType(
 )
 
 
+def protocol_class(name: object) -> type[SplitProtocol]:
+    """Class of the protocol called `name`, whose fields are its options.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if not isinstance(name, str) or name not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {name!r}; known are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
 def split(
     data: Interactions, protocol: str = "strong", *, rng: int | None = None, **options: object
 ) -> Split:
@@ -61,9 +74,7 @@ def split(
     (40, 5, 5)
     """
     refuse_other("data", data, Interactions, "Interactions, as read_interactions returns")
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    kind = PROTOCOLS[protocol]
+    kind = protocol_class(protocol)
     names = {field.name for field in fields(kind)}
     if rng is not None and "rng" in names:
         options["rng"] = rng
