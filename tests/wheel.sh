@@ -27,5 +27,7 @@ mkdir "$work/suite"
 cp -r "$here/tests" "$here/pyproject.toml" "$work/suite/"
 cd "$work/suite"
 "$bin/python" -c 'import recae, sys; assert "site-packages" in recae.__file__, recae.__file__'
-OMP_NUM_THREADS=1 "$bin/python" -m pytest tests -n 2 -m "not slow and not checkout" -q
+# what may differ in a wheel: packages and their data, entry points, templates, stored models, a server
+OMP_NUM_THREADS=1 "$bin/python" -m pytest -n 2 -m "not slow and not checkout" -q tests/test_api_*.py \
+    tests/test_{imports,project,cli,golden,report,service,recommenders,register,toy,listing,options}.py
 echo "wheel ok: $(basename "$wheel")"
