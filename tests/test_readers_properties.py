@@ -109,20 +109,20 @@ def accounted(source: bytes, **options: object) -> bool:
 MAGIC = st.sampled_from([b"", b"user,item\nu,a\n", b"\x1f\x8b", b"PAR1", b"\x28\xb5\x2f\xfd"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=300), MAGIC)
 def test_any_bytes(noise: bytes, magic: bytes) -> None:
     accounted(magic + noise, max_bad_rows=0.99)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables())
 def test_any_polluted_table(table: tuple[bytes, dict[str, object]]) -> None:
     accounted(table[0], **table[1])
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(tables())
 def test_any_polluted_table_of_many(table: tuple[bytes, dict[str, object]]) -> None:
     accounted(table[0], **table[1])
@@ -160,7 +160,7 @@ def kept_by_both(source: bytes, layout: Layout, size: int, piece: int) -> int:
 SIZES, PIECES = st.sampled_from([1, 2, 5, 13, 50, 4096]), st.sampled_from([0, 3, 20])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(blocks(), SIZES, PIECES)
 def test_fast_and_exact_agree_at_any_block_size(
     rows: tuple[bytes, Layout], size: int, piece: int
@@ -173,7 +173,7 @@ def test_most_tables_are_read_to_the_end() -> None:
     read: list[bool] = []
     kept: list[int] = []
 
-    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     @given(tables(), blocks(), SIZES, PIECES)
     def drawn(
         table: tuple[bytes, dict[str, object]], rows: tuple[bytes, Layout], size: int, piece: int
