@@ -376,7 +376,7 @@ def test_a_pipe_that_says_nothing_more_does_not_keep_a_process_that_is_stopped(
         for _ in range(5):  # one that comes just before the read is only noticed with the next
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(15)
+                process.wait(60)  # a second signal would stop the clean-up
                 break
         assert process.returncode == 130
         assert "Fatal" not in process.stderr.read()
