@@ -11,11 +11,11 @@ import argparse
 import json
 import os
 import statistics
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from rates import machine
 from scipy.stats import ttest_rel
 from table import ROOT, load_table
 
@@ -24,6 +24,9 @@ from recae.experiment.compare import compare
 from recae.experiment.config import load_config
 from recae.experiment.data import make_split
 from recae.models.registry import config_class
+
+sys.path.append(str(ROOT / "benchmarks"))
+from rates import machine  # beside the folder of this script
 
 
 def main() -> None:
