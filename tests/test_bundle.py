@@ -133,7 +133,7 @@ def test_weights_of_interactions_and_unknown_orders_come_back(tmp_path: Path) ->
 
 def test_the_directory_is_as_documented(films: Path) -> None:
     assert names(films) == {"CURRENT", "run", inside(films).name}
-    everything = {*layout.REQUIRED, *layout.OPTIONAL, "manifest.json"}
+    everything = {*layout.REQUIRED, *layout.OPTIONAL, "manifest.json"} - {layout.CODES}
     assert names(inside(films)) == everything
     for name in everything:
         personal = name in {"users.parquet", "histories.safetensors"}
@@ -441,8 +441,8 @@ def test_no_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused_by_name(films: Path) -> None:
-    forge(films, manifest_json=b'{"format": 2}')
-    with pytest.raises(BundleError, match=r"has format 2; this recae reads up to 1: install a new"):
+    forge(films, manifest_json=b'{"format": 3}')
+    with pytest.raises(BundleError, match=r"has format 3; this recae reads up to 2: install a new"):
         load_bundle(films)
 
 
@@ -801,6 +801,8 @@ def test_every_released_format_still_opens(name: str) -> None:
     top = bundle.model.recommend(bundle.histories, k=2)
     assert [bundle.items.ids_at(row) for row in top.items] == expected["lists"]
     np.testing.assert_allclose(top.scores, expected["scores"], rtol=1e-6)
+    codes = None if bundle.codes is None else bundle.codes["codes"].tolist()
+    assert codes == expected.get("codes")
 
 
 def test_there_is_a_golden_file_of_the_current_format() -> None:

@@ -307,11 +307,12 @@ def test_merged_pairs_keep_the_first_place_and_the_last_time(tmp_path: Path) -> 
     assert (data.report.rows_kept, data.report.rows_merged) == (3, 3)
 
 
-def test_ratings_filter_before_pairs_are_merged(tmp_path: Path) -> None:
-    data = read_text(tmp_path, "user,item,rating\nu,a,5\nu,a,1\n", min_rating=4)
-    assert data.matrix.nnz == 1
+def test_pairs_are_merged_before_ratings_filter(tmp_path: Path) -> None:
+    data = read_text(tmp_path, "user,item,rating\nu,a,5\nu,a,1\nu,b,5\n", min_rating=4)
+    assert data.items.to_arrow().to_pylist() == ["b"]
     assert data.report is not None
-    assert data.report.rows_merged == 0
+    assert data.report.rows_merged == 1
+    assert data.report.rows_dropped["below_min_rating"].lines == (3,)
 
 
 def test_thresholds_count_merged_pairs_items_first(tmp_path: Path) -> None:
@@ -351,12 +352,14 @@ def test_equals_a_plain_reading_on_random_tables(tmp_path: Path) -> None:
         }
     )
     frame.to_csv(tmp_path / "t.csv", index=False)
-    data = read_interactions(tmp_path / "t.csv", min_rating=3, min_item=21, min_user=18)
-    kept = frame[frame.rating >= 3]
-    pairs = kept.assign(row=kept.index).sort_values(["ts", "row"], kind="stable")
-    pairs = pairs.groupby(["user", "item"]).agg(ts=("ts", "last"), row=("row", "min")).reset_index()
-    pairs = pairs[pairs.groupby("item").user.transform("size") >= 21]
-    pairs = pairs[pairs.groupby("user").item.transform("size") >= 18].sort_values("row")
+    data = read_interactions(tmp_path / "t.csv", min_rating=3, min_item=17, min_user=14)
+    pairs = frame.assign(row=frame.index).sort_values(["ts", "row"], kind="stable")
+    latest = {"ts": ("ts", "last"), "row": ("row", "min"), "rating": ("rating", "last")}
+    pairs = pairs.groupby(["user", "item"]).agg(**latest).reset_index()
+    low = pairs[pairs.rating < 3]
+    pairs = pairs[pairs.rating >= 3]
+    pairs = pairs[pairs.groupby("item").user.transform("size") >= 17]
+    pairs = pairs[pairs.groupby("user").item.transform("size") >= 14].sort_values("row")
     assert 0 < len(pairs) < 1000
     assert data.users.to_arrow().to_pylist() == list(pairs.user.unique())
     assert data.items.to_arrow().to_pylist() == list(pairs.item.unique())
@@ -365,8 +368,13 @@ def test_equals_a_plain_reading_on_random_tables(tmp_path: Path) -> None:
     assert data.users.ids_at(owner.tolist()) == pairs.user.tolist()
     assert data.items.ids_at(data.matrix.indices[order].tolist()) == pairs.item.tolist()
     assert by_row(data, data.times) == (pairs.ts * SECOND).tolist()
-    first = int(kept.index[0])
-    assert by_row(data, data.order) == (pairs.row - first).tolist()
+    assert by_row(data, data.order) == pairs.row.tolist()
+    assert data.seen is not None
+    assert data.seen.matrix.nnz == len(low)
+    at = data.seen.matrix.tocoo().coords
+    ids = data.seen.users.ids_at(at[0]), data.seen.items.ids_at(at[1])
+    found = set(zip(*ids, data.seen.order.tolist(), strict=True))
+    assert found == set(zip(low.user, low.item, low.row, strict=True))
 
 
 def test_split_column(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from recae.cli.people import (
     refuse_if_none_known,
     tell_left_out,
     tell_unknown_items,
+    with_seen,
 )
 from recae.cli.reading import resolve, tell
 from recae.data.histories import Histories
@@ -52,6 +53,7 @@ class GroupedPeople:
             any_known |= len(missing) < len(place)
             unknown |= dict.fromkeys(missing)
             mapped = in_model(self._bundle, asked_of(self._bundle, group.data), place)
+            mapped = with_seen(self._bundle, mapped, group.data)
             histories, users, nobody = asking(mapped, group.data.users)
             strangers += nobody
             yield histories, users

@@ -165,9 +165,9 @@ def people_of(bundle: Bundle, source: str, options: Mapping[str, Any]) -> People
     refuse_if_none_known(source, len(unknown) < len(place))
     tell_unknown_items(source, unknown)
     given, users = asked_of(bundle, data), data.users
-    del data  # millions of people are held as few times as can be, here and below
     mapped = in_model(bundle, given, place)
-    del given
+    mapped = with_seen(bundle, mapped, data)
+    del data, given  # millions of people are held as few times as can be, here and below
     histories, users, strangers = asking(mapped, users)
     tell_left_out(source, strangers, below)
     return People(histories, users, strangers + below)
@@ -206,6 +206,15 @@ def in_model(bundle: Bundle, histories: Histories, place: Int64[np.ndarray, " it
     mapped = csr_array((matrix.data[entries], moved.indices, moved.indptr), shape=shape)
     mapped.has_canonical_format = True
     return Histories(mapped, histories.order[entries])
+
+
+def with_seen(bundle: Bundle, mapped: Histories, data: Interactions) -> Histories:
+    """Histories in the items of the model, with what the people of `data` saw and did not like."""
+    if data.seen is None:
+        return mapped
+    place, _ = places_of(bundle, data.seen.items)
+    of_people = Histories(data.seen.matrix).take(slice(0, len(mapped)))
+    return replace(mapped, seen=in_model(bundle, of_people, place).matrix)
 
 
 def asking(mapped: Histories, users: IdMap) -> tuple[Histories, IdMap, LeftOut]:
@@ -259,9 +268,9 @@ def tell_left_out(source: str, strangers: LeftOut, below: LeftOut) -> None:
 def _below_minimum(source: str, config: RunConfig, data: Interactions) -> LeftOut:
     """People of the file who are not in `data` because a minimum leaves none of their rows."""
     assert data.report is not None
-    dropped = data.report.rows_dropped
-    if not any(dropped[reason].rows for reason in dropped if reason.startswith("below_min")):
-        return LeftOut()
+    if not {"below_min_item", "below_min_user"} & set(data.report.rows_dropped):
+        known, seen = data.n_users, data.seen
+        return LeftOut.of([] if seen is None else seen.users.ids_at(range(known, seen.n_users)))
     if source == "-":
         click.echo(
             "warning: people all of whose rows are below a minimum are not named: standard input is"

@@ -178,6 +178,7 @@ def tell(report: "ReadReport") -> None:
     left_out = ", ".join(f"{rows} {reason}" for reason, rows in dropped.items())
     click.echo(
         f"read {report.rows_read} rows: {report.rows_kept} kept,"
-        f" {report.rows_merged} merged{', dropped: ' + left_out if left_out else ''}",
+        f" {report.rows_merged} merged{', dropped: ' + left_out if left_out else ''}"
+        + (f" ({report.pairs_seen} pairs kept as seen)" if report.pairs_seen else ""),
         err=True,
     )

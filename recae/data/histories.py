@@ -67,6 +67,9 @@ class Histories:
     order
         For each stored entry a number that grows with time inside a row, shape ``(nnz,)``; None
         when the order is not known. Models that look at sets ignore it.
+    seen
+        Further items that each person has seen and did not like, same shape and form as `matrix`,
+        or None. Models never read them; lists leave them out as they do the items of the history.
 
     Raises
     ------
@@ -76,8 +79,13 @@ class Histories:
 
     matrix: csr_array
     order: Int64[np.ndarray, " nnz"] | None = None
+    seen: csr_array | None = None
 
     def __post_init__(self) -> None:
+        if self.seen is not None and self.seen.shape != self.matrix.shape:
+            raise DataError(f"seen has shape {self.seen.shape}; histories have {self.matrix.shape}")
+        if self.seen is not None and not is_canonical(self.seen):
+            object.__setattr__(self, "seen", canonical_csr(self.seen))
         if not is_canonical(self.matrix):
             object.__setattr__(self, "matrix", _canonical_or_refuse(self.matrix, self.order))
         if self.order is not None and len(self.order) != self.matrix.nnz:
@@ -144,7 +152,8 @@ class Histories:
             shape=(len(indptr) - 1, self.n_items),
         )
         matrix.has_canonical_format = True
-        return Histories(matrix, None if self.order is None else self.order[picked])
+        seen = None if self.seen is None else Histories(self.seen).take(rows).matrix
+        return Histories(matrix, None if self.order is None else self.order[picked], seen)
 
 
 def _canonical_or_refuse(matrix: csr_array, order: Int64[np.ndarray, " nnz"] | None) -> csr_array:

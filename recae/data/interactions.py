@@ -38,6 +38,10 @@ class Interactions:
         Position in `PARTS` of each stored entry, where the input carries its own split.
     item_table
         Arrow table with one row per item, in index order: ``item_id`` and, if known, ``title``, ...
+    seen
+        Pairs rated below the minimum: seen, not positive, so neither input nor target of a model,
+        and never listed. Its users and items are these ones and, after them, those without any
+        positive pair; every value is 1. None where there is no such pair.
     report
         What happened to every input row; None when the data did not come from a reader.
     """
@@ -49,6 +53,7 @@ class Interactions:
     times: Int64[np.ndarray, " nnz"] | None = None
     part: Int8[np.ndarray, " nnz"] | None = None
     item_table: Any = None
+    seen: "Interactions | None" = None
     report: ReadReport | None = None
 
     def __post_init__(self) -> None:
@@ -87,7 +92,15 @@ class Interactions:
 
     def histories(self) -> Histories:
         """All rows as histories, in time order where times are known, else in file order."""
-        return Histories(self.matrix, self.order if self.times is None else self.time_rank())
+        order = self.order if self.times is None else self.time_rank()
+        return Histories(self.matrix, order, self.seen_matrix())
+
+    def seen_matrix(self) -> csr_array | None:
+        """Return `seen` for these users and items, ``(n_users, n_items)``; None if it is empty."""
+        if self.seen is None:
+            return None
+        here = self.seen.take_users(np.arange(self.n_users)).take_items(np.arange(self.n_items))
+        return here.matrix if here.matrix.nnz else None
 
     def time_rank(self) -> Int64[np.ndarray, " nnz"]:
         """Rank of each entry by (time, input position) over all entries, shape ``(nnz,)``."""
@@ -105,7 +118,7 @@ class Interactions:
         return titles
 
     def take_entries(self, keep: Int64[np.ndarray, " kept"]) -> "Interactions":
-        """Return the entries at positions `keep` (ascending), all users and items kept."""
+        """Return the entries at positions `keep` (ascending); users, items and `seen` are kept."""
         rows = np.repeat(np.arange(self.n_users), np.diff(self.matrix.indptr))[keep]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=self.n_users))))
         matrix = csr_array(
@@ -141,6 +154,7 @@ class Interactions:
             order=self.order[picked],
             times=None if self.times is None else self.times[picked],
             part=None if self.part is None else self.part[picked],
+            seen=None if self.seen is None else self.seen.take_users(users_idx),
         )
 
     def take_items(self, items_idx: Int64[np.ndarray, " n"]) -> "Interactions":
@@ -166,6 +180,7 @@ class Interactions:
             times=None if self.times is None else self.times[kept],
             part=None if self.part is None else self.part[kept],
             item_table=None if table is None else table.take(pa.array(items_idx)),
+            seen=None if self.seen is None else self.seen.take_items(items_idx),
         )
 
     def rows_fingerprint(self) -> str:
@@ -178,7 +193,7 @@ class Interactions:
         return digest.hexdigest()
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of ids, entries, input order and times: what a split depends on."""
+        """SHA-256, in hex, of ids, entries, order, times and `seen`: what a split depends on."""
         digest = hashlib.sha256()
         for ids in (self.users, self.items):
             digest.update(bytes.fromhex(ids.fingerprint()))
@@ -188,4 +203,6 @@ class Interactions:
             digest.update(np.ascontiguousarray(array).tobytes())
         for optional in (self.times, self.part):
             digest.update(b"-" if optional is None else optional.tobytes())
+        if self.seen is not None:
+            digest.update(bytes.fromhex(self.seen.fingerprint()))
         return digest.hexdigest()

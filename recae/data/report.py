@@ -41,7 +41,9 @@ class ReadReport:
     rows_merged
         Rows that repeated a pair already there.
     rows_dropped
-        Rows left out, by reason.
+        Rows left out, by reason; ``below_min_rating`` counts a pair by its latest row.
+    pairs_seen
+        Pairs of ``below_min_rating`` that are kept as seen, `Interactions.seen`.
     notices
         What a reader should tell people, one sentence each.
     options
@@ -55,6 +57,7 @@ class ReadReport:
     rows_dropped: Mapping[str, Dropped] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
+    pairs_seen: int = 0
 
     def __post_init__(self) -> None:
         dropped = sum(d.rows for d in self.rows_dropped.values())
@@ -75,5 +78,6 @@ class ReadReport:
                 reason: {"rows": d.rows, "lines": list(d.lines)}
                 for reason, d in self.rows_dropped.items()
             },
+            "pairs_seen": self.pairs_seen,
             "notices": list(self.notices),
         }

@@ -62,10 +62,12 @@ class HeldOut:
             raise DataError(f"{len(self.users)} user ids for {shape[0]} held-out rows")
         if self.unreachable is None:
             object.__setattr__(self, "unreachable", np.zeros(shape[0], dtype=np.int64))
-        for name, part in (("fold-in", self.fold_in), ("excluded", self.exclude)):
-            if part is None:
+        excluded = None if self.exclude is None else self.exclude.matrix
+        left_out = {"fold-in": self.fold_in.matrix, "seen": self.fold_in.seen, "excluded": excluded}
+        for name, matrix in left_out.items():
+            if matrix is None:
                 continue
-            both = part.matrix.multiply(self.target).tocoo()
+            both = matrix.multiply(self.target).tocoo()
             if both.nnz:
                 rows = np.unique(both.coords[0])
                 raise DataError(

@@ -38,11 +38,11 @@ def evaluate(
 ) -> Report:
     """Judge the lists that people would get against what was held out.
 
-    Lists come from ``model.recommend`` over the full catalogue, without the fold-in items and
-    without ``held_out.exclude``. Ties are settled as in every list: by ascending item index; the
-    report counts the users for whom that mattered at a cut-off. Users without targets are counted
-    and left out of every metric about targets. Results depend neither on `batch_size` nor on the
-    order of users. Memory grows with ``batch_size * k``.
+    Lists come from ``model.recommend`` over the full catalogue, without the fold-in items, what is
+    only seen beside them, and without ``held_out.exclude``. Ties are settled as in every list: by
+    ascending item index; the report counts the users for whom that mattered at a cut-off. Users
+    without targets are counted and left out of every metric about targets. Results depend neither
+    on `batch_size` nor on the order of users. Memory grows with ``batch_size * k``.
 
     Parameters
     ----------
@@ -191,6 +191,10 @@ def fingerprint(held_out: HeldOut) -> str:
         for array in (histories.matrix.indptr, histories.matrix.indices, histories.matrix.data):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(b"-" if histories.order is None else histories.order.tobytes())
+        if histories.seen is not None:
+            digest.update(b"seen")
+            for array in (histories.seen.indptr, histories.seen.indices):
+                digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

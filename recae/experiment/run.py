@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -224,6 +224,10 @@ def evaluate_stored(
     metrics = metrics or run.get("metrics") or DEFAULT_METRICS
     refuse_ungraded(metrics, reading)
     data = read_interactions(source, **reading)
+    if data.seen is not None and (before := replace(data, seen=None)).fingerprint() == stored.get(
+        "fingerprint"
+    ):  # stored when pairs below the minimum were forgotten: the same exam, so the same figures
+        data = before
     found = data.fingerprint()
     if found != stored["fingerprint"]:
         raise DataError(

@@ -272,7 +272,7 @@ class Recommender(ABC):
             items, where fewer are left; places beyond the catalogue cost nothing but their room
             in the result.
         exclude_seen
-            Leave out the items of the history itself.
+            Leave out the items of the history itself, and those of `Histories.seen`.
         candidates
             Indices of the items that alone may be listed; with none every list is empty.
         exclude
@@ -350,6 +350,8 @@ class Recommender(ABC):
         def rank(rows: slice) -> TopK:
             chunk = histories.take(rows)
             hidden = [chunk.matrix] if exclude_seen else []
+            if exclude_seen and chunk.seen is not None:
+                hidden.append(chunk.seen)
             if per_row is not None:
                 hidden.append(per_row.take(rows).matrix)
             return recommend_chunk(self.scorer(chunk), chunk, places, hidden, allowed)

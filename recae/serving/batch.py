@@ -196,6 +196,9 @@ def people_sha256(people: People, *, ordered: bool) -> str:
         _digest(digest, array)
     if ordered:
         _digest(digest, histories.in_time())
+    if histories.seen is not None:
+        for array in (histories.seen.indptr, histories.seen.indices):
+            _digest(digest, array)
     return digest.hexdigest()
 
 

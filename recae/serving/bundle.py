@@ -38,6 +38,9 @@ class Bundle:
         Training interactions of each item, shape ``(items,)``.
     users, histories
         People whose history is known, and these; both None when they were left out.
+    codes
+        Arrays about the codes of these people, by name: ``codes`` has a row for each of them. None
+        where none were stored.
     manifest
         What the version consists of.
     split, metrics
@@ -53,6 +56,7 @@ class Bundle:
     popularity: Int64[np.ndarray, " items"]
     users: IdMap | None
     histories: Histories | None
+    codes: Mapping[str, np.ndarray] | None
     manifest: Manifest
     split: Mapping[str, Any] | None
     metrics: Mapping[str, Any] | None
@@ -107,12 +111,15 @@ def load_bundle(directory: str | Path, *, version: str | None = None) -> Bundle:
     items, table, popularity = contents.read_items(
         files.pop(layout.ITEMS), model.n_items, where / layout.ITEMS
     )
-    users = histories = None
+    users = histories = codes = None
     if layout.HISTORIES in files:
         histories = contents.read_histories(
             files.pop(layout.HISTORIES), model.n_items, where / layout.HISTORIES
         )
         users = contents.read_users(files.pop(layout.USERS), len(histories), where / layout.USERS)
+    if layout.CODES in files and users is not None:
+        path = where / layout.CODES
+        codes = contents.read_codes(files.pop(layout.CODES), len(users), path)
     return Bundle(
         model=model,
         items=items,
@@ -121,6 +128,7 @@ def load_bundle(directory: str | Path, *, version: str | None = None) -> Bundle:
         popularity=popularity,
         users=users,
         histories=histories,
+        codes=codes,
         manifest=manifest,
         split=documents.get(layout.SPLIT),
         metrics=documents.get(layout.METRICS),

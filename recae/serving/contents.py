@@ -147,8 +147,9 @@ def _ids(table: Any, column: str, path: Path) -> IdMap:
 def history_arrays(histories: Histories) -> dict[str, np.ndarray]:
     """Arrays of ``histories.safetensors``, as narrow as their values allow.
 
-    ``indptr``, ``indices``, ``n_items``; ``values`` where they are not all 1; ``order`` where it
-    is known.
+    ``indptr``, ``indices``, ``n_items``; ``values`` (ratings or weights) where they are not all 1;
+    ``order`` where it is known; ``seen_indptr`` and ``seen_indices`` where there are pairs that are
+    seen and not positive.
     """
     matrix = histories.matrix
     arrays = {
@@ -160,6 +161,9 @@ def history_arrays(histories: Histories) -> dict[str, np.ndarray]:
         arrays["values"] = matrix.data
     if histories.order is not None:
         arrays["order"] = _narrow(histories.order)
+    if histories.seen is not None:
+        arrays["seen_indptr"] = _narrow(histories.seen.indptr)
+        arrays["seen_indices"] = _narrow(histories.seen.indices)
     return arrays
 
 
@@ -177,22 +181,50 @@ def read_histories(content: bytes, n_items: int, path: Path) -> Histories:
         If they are not rows over `n_items` items.
     """
     arrays = read_safetensors(content)
-    needed = {"indptr", "indices", "n_items"}
-    if not needed <= set(arrays) <= needed | {"values", "order"}:
+    needed, seen_names = {"indptr", "indices", "n_items"}, {"seen_indptr", "seen_indices"}
+    known = needed | {"values", "order"} | seen_names
+    if not needed <= set(arrays) <= known or len(seen_names & set(arrays)) == 1:
         raise BundleError(f"{path} holds the arrays {', '.join(sorted(arrays))}")
     whole = [arrays[name] for name in arrays if name != "values"]
     if any(array.dtype not in (np.int32, np.int64) for array in whole):
         raise BundleError(f"{path} has indices that are not whole numbers")
     if arrays["n_items"].shape != () or arrays["n_items"] != n_items:
         raise BundleError(f"{path} is about another number of items than {n_items}")
-    indptr, indices = (arrays[name].astype(np.int64) for name in ("indptr", "indices"))
-    values = arrays.get("values", np.ones(len(indices), dtype=np.float32))
     order = arrays["order"].astype(np.int64) if "order" in arrays else None
     try:
-        matrix = csr_array((values, indices, indptr), shape=(len(indptr) - 1, n_items))
-        matrix.check_format(full_check=True)
-        if not matrix.has_canonical_format or len(indices) != matrix.nnz:
-            raise DataError("rows are not sorted")
-        return Histories(matrix, order)
+        matrix = _rows(arrays, "", n_items, arrays.get("values"))
+        seen = _rows(arrays, "seen_", n_items, None) if "seen_indptr" in arrays else None
+        return Histories(matrix, order, seen)
     except (DataError, TypeError, ValueError) as error:
         raise BundleError(f"{path} does not hold histories: {error}") from error
+
+
+def _rows(
+    arrays: Mapping[str, np.ndarray], prefix: str, n_items: int, values: np.ndarray | None
+) -> csr_array:
+    """Matrix of ``indptr`` and ``indices``, refused unless its rows are sorted."""
+    indptr, indices = (arrays[prefix + name].astype(np.int64) for name in ("indptr", "indices"))
+    if values is None:
+        values = np.ones(len(indices), dtype=np.float32)
+    matrix = csr_array((values, indices, indptr), shape=(len(indptr) - 1, n_items))
+    matrix.check_format(full_check=True)
+    if not matrix.has_canonical_format or len(indices) != matrix.nnz:
+        raise DataError("rows are not sorted")
+    return matrix
+
+
+def read_codes(content: bytes, n_users: int, path: Path) -> dict[str, np.ndarray]:
+    """Arrays of ``codes.safetensors``.
+
+    Raises
+    ------
+    BundleError
+        If ``codes`` is missing, is no table with a row for each of `n_users`, or is not finite.
+    """
+    arrays = read_safetensors(content)
+    codes = arrays.get("codes")
+    if codes is None or codes.ndim != 2 or len(codes) != n_users:
+        raise BundleError(f"{path} has no array codes with a row for each of {n_users} users")
+    if not np.isfinite(codes).all():
+        raise BundleError(f"{path} has codes that are not finite")
+    return arrays

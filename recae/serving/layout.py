@@ -24,15 +24,16 @@ from typing import Any, final
 from recae.errors import BundleError, ConfigError
 from recae.storage import directory_handle, json_bytes, read_plain
 
-FORMAT = 1
-OLDEST_FORMAT = 1
+FORMAT = 2
+OLDEST_FORMAT = 1  # it has neither seen pairs nor codes; read until 1.0
 POINTER, MANIFEST, STAGING, RUN = "CURRENT", "manifest.json", ".saving", "run"
 
 CONFIG, MODEL, ITEMS = "config.json", "model.safetensors", "items.parquet"
 USERS, HISTORIES = "users.parquet", "histories.safetensors"
+CODES = "codes.safetensors"
 SPLIT, METRICS, PROVENANCE, CARD = "split.json", "metrics.json", "provenance.json", "README.md"
 REQUIRED = (CONFIG, MODEL, ITEMS, PROVENANCE, CARD)
-OPTIONAL = (USERS, HISTORIES, SPLIT, METRICS)
+OPTIONAL = (USERS, HISTORIES, CODES, SPLIT, METRICS)
 PERSONAL = (USERS, HISTORIES)
 
 _MAX_DOCUMENT = 16 << 20
@@ -168,6 +169,8 @@ def read_manifest(root: Path, handle: int, version: str, sha256: str | None = No
     missing = [name for name in REQUIRED if name not in files]
     if missing or (USERS in files) != (HISTORIES in files):
         raise BundleError(f"{path} does not list {missing or PERSONAL}; a version has them")
+    if CODES in files and USERS not in files:
+        raise BundleError(f"{path} lists {CODES} without {USERS}, whose they are")
     return Manifest(version, found, number, files)
 
 

@@ -21,7 +21,7 @@ class Request:
     k
         Length of the list, at least 1.
     exclude_seen
-        Leave out the items of the history.
+        Leave out the items of the history, and those that a stored person rated below the minimum.
     exclude
         Item ids that may not be listed.
     candidates

@@ -36,6 +36,7 @@ def save_bundle(
     item_table: Any = None,
     users: IdMap | None = None,
     histories: Histories | None = None,
+    codes: Mapping[str, np.ndarray] | None = None,
     popularity: Int64[np.ndarray, " items"],
     split: Mapping[str, object] | None = None,
     metrics: Mapping[str, object] | None = None,
@@ -59,6 +60,8 @@ def save_bundle(
         Arrow table with one row an item, such as `Interactions.item_table`.
     users, histories
         People to be known by id, or None to leave people out.
+    codes
+        Arrays about the codes of these people; ``codes`` has a row for each of them.
     popularity
         Training interactions of each item, shape ``(items,)``.
     split, metrics, provenance
@@ -86,7 +89,7 @@ def save_bundle(
     ready_to_save(root)
     if keep < 1:
         raise ConfigError(f"keep is {keep}; at least 1 is accepted")
-    _check_parts(model, items, item_table, users, histories, popularity)
+    _check_parts(model, items, item_table, users, histories, codes, popularity)
     config = contents.config_document(model)
     parts = {
         layout.CONFIG: config,
@@ -130,6 +133,10 @@ def save_bundle(
                 files[layout.HISTORIES] = write_safetensors(
                     staging / layout.HISTORIES, arrays, mode=0o640
                 )
+                if codes is not None:
+                    files[layout.CODES] = write_safetensors(
+                        staging / layout.CODES, dict(codes), mode=0o640
+                    )
             number = 1 + max(layout.version_numbers(root).values(), default=0)
             entries = {name: Entry(*written) for name, written in files.items()}
             manifest = layout.manifest_json(number, entries)
@@ -154,6 +161,7 @@ def _check_parts(
     item_table: Any,
     users: IdMap | None,
     histories: Histories | None,
+    codes: Mapping[str, np.ndarray] | None,
     popularity: Int64[np.ndarray, " items"],
 ) -> None:
     n_items = model.n_items
@@ -169,6 +177,9 @@ def _check_parts(
         raise ConfigError("users and histories go together; one of them was given")
     if users is not None and histories is not None and len(users) != len(histories):
         raise ConfigError(f"{len(users)} users for {len(histories)} histories")
+    n_codes = None if codes is None else len(codes.get("codes", ()))
+    if n_codes is not None and (users is None or n_codes != len(users)):
+        raise ConfigError(f"{n_codes} codes for {0 if users is None else len(users)} users")
 
 
 def _sweep(root: Path) -> None:

@@ -223,6 +223,9 @@ class Snapshot:
         allowed[question.exclude] = False
         if question.request.exclude_seen:
             allowed[question.history] = False
+            if question.row >= 0:
+                seen = self.stored([question.row]).seen
+                allowed[() if seen is None else seen.indices] = False
         items = self._by_popularity[allowed[self._by_popularity]][: question.request.k]
         return self._answer(question, items, self.bundle.popularity[items].astype(np.float32))
 

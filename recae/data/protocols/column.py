@@ -1,6 +1,6 @@
 """``column``: the split that the input carries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -44,7 +44,9 @@ class Column(SplitProtocol):
                 f"validation_fraction={self.validation_fraction} for data with a validation part;"
                 " it is for data without one"
             )
-        return cut_validation(data, data.part, self.validation_fraction, self.rng)
+        # Published figures of such splits know nothing of ratings: all else is a candidate
+        positive = replace(data, seen=None)
+        return cut_validation(positive, data.part, self.validation_fraction, self.rng)
 
 
 def cut_validation(
@@ -54,10 +56,15 @@ def cut_validation(
 
     Users with two or more training entries give at least one and keep at least one.
     """
+    seen_part = None if data.seen is None else np.full(data.seen.matrix.nnz, TRAIN, dtype=np.int8)
     if fraction is None:
-        return split_rows(data, part, fold_in_validation=False)
+        return split_rows(data, part, seen_part, fold_in_validation=False)
     drawn = draw_from_rows(data, part == TRAIN, fraction, np.random.default_rng((rng, 1)))
     cut = np.where(drawn, VALIDATION, part).astype(np.int8)
-    parts = split_rows(data, cut, fold_in_validation=False)
+    if data.seen is not None:
+        everything = np.ones(data.seen.matrix.nnz, dtype=np.bool_)
+        later = draw_from_rows(data.seen, everything, fraction, np.random.default_rng((rng, 1, 1)))
+        seen_part = np.where(later, VALIDATION, TRAIN).astype(np.int8)
+    parts = split_rows(data, cut, seen_part, fold_in_validation=False)
     notes = {"validation_cut_from_train": int(drawn.sum()), **parts.notes}
     return Parts(parts.train, parts.validation, parts.test, notes)

@@ -1,6 +1,6 @@
 """``mult-vae``: the split of the Mult-VAE paper, the same users and the same held-out items."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -59,6 +59,7 @@ class MultVAESplit(SplitProtocol):
 
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""
+        data = replace(data, seen=None)  # as in the paper, where all else is a candidate
         kept = _frequent_items(data, self.min_item)
         counts = row_counts(kept)
         by_id = id_order(data.users)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
+from jaxtyping import Int8
 
 from recae.data.interactions import Interactions
 from recae.data.protocols.base import Parts, SplitProtocol
@@ -46,12 +47,16 @@ class RandomRows(SplitProtocol):
 
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""
+        seen_part = None if data.seen is None else self._drawn(data.seen, 1)
+        return split_rows(data, self._drawn(data), seen_part, fold_in_validation=False)
+
+    def _drawn(self, data: Interactions, *stream: int) -> Int8[np.ndarray, " nnz"]:
         part = np.zeros(data.matrix.nnz, dtype=np.int8)
         cuts = [(TEST, self.target_fraction)]
         if self.validation_fraction:
             # Of what the test part leaves, so that both are shares of the whole.
             cuts.append((VALIDATION, self.validation_fraction / (1 - self.target_fraction)))
         for code, fraction in cuts:
-            rng = np.random.default_rng((self.rng, code))
+            rng = np.random.default_rng((self.rng, code, *stream))
             part[draw_from_rows(data, part == 0, fraction, rng)] = code
-        return split_rows(data, part, fold_in_validation=False)
+        return part

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Int8
+from jaxtyping import Int8
 
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
@@ -16,7 +16,11 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
 def split_rows(
-    data: Interactions, part: Int8[np.ndarray, " nnz"], *, fold_in_validation: bool
+    data: Interactions,
+    part: Int8[np.ndarray, " nnz"],
+    seen_part: Int8[np.ndarray, " seen"] | None = None,
+    *,
+    fold_in_validation: bool,
 ) -> Parts:
     """Train on the entries of part 0; ask users for their entries of part 1, and of part 2.
 
@@ -30,6 +34,9 @@ def split_rows(
         What to split.
     part
         Part of each entry: 0 train, 1 validation, 2 test.
+    seen_part
+        The same for ``data.seen``, where there is any: such pairs are left out of the lists where
+        an entry of their part would be shown or excluded, and are candidates where it is asked for.
     fold_in_validation
         Whether the validation entries of a user are part of the history shown when testing (they
         happened before). If not, they are neither shown nor allowed in the answer.
@@ -40,7 +47,9 @@ def split_rows(
         If no entry is of part 0, or a part with entries has no user with a history.
     """
     labelled = replace(data, part=part)
-    train = labelled.take_entries(np.flatnonzero(part == TRAIN))
+    if data.seen is not None:
+        labelled = replace(labelled, seen=replace(data.seen, part=seen_part))
+    train = _of_parts(labelled, TRAIN)
     if not train.matrix.nnz:
         raise DataError("the split leaves no interaction to train on")
     vocabulary = items_of(train)
@@ -73,18 +82,17 @@ def _held_out(
     if not len(users):
         raise DataError(f"none of the {(asked > 0).sum()} {name} users has training interactions")
     rows = known.take_users(users)
-    assert rows.part is not None
-
-    def of(mask: Bool[np.ndarray, " nnz"]) -> Interactions:
-        return rows.take_entries(np.flatnonzero(mask))
-
-    target = of(rows.part == code)
-    others = (rows.part == VALIDATION) & (code == TEST) & (VALIDATION not in seen)
+    target = _of_parts(rows, code)
+    exclude = None
+    if code == TEST and VALIDATION not in seen:
+        others = _of_parts(rows, VALIDATION).histories()
+        excluded = others.matrix if others.seen is None else others.matrix + others.seen
+        exclude = Histories(excluded) if excluded.nnz else None
     made = HeldOut(
-        fold_in=of(np.isin(rows.part, seen)).histories(),
+        fold_in=_of_parts(rows, *seen).histories(),
         target=target.matrix,
         users=rows.users,
-        exclude=Histories(of(others).matrix) if others.any() else None,
+        exclude=exclude,
         unreachable=asked[users] - row_counts(target),
     )
     silent = (asked > 0) & (shown == 0)
@@ -93,3 +101,10 @@ def _held_out(
         f"{name}_users_without_history": int(silent.sum()),
         f"{name}_interactions_without_history": int(asked[silent].sum()),
     }
+
+
+def _of_parts(data: Interactions, *parts: int) -> Interactions:
+    """Pairs of some parts, those that are only seen included."""
+    assert data.part is not None
+    kept = data.take_entries(np.flatnonzero(np.isin(data.part, parts)))
+    return kept if data.seen is None else replace(kept, seen=_of_parts(data.seen, *parts))

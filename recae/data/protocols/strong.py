@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
+from jaxtyping import Bool
 
 from recae.data.interactions import Interactions
 from recae.data.protocols.base import Parts, SplitProtocol, row_counts
@@ -64,13 +65,13 @@ class Strong(SplitProtocol):
             data,
             (users[0], users[1], users[2]),
             items_of(data.take_users(users[0])),
-            lambda known, number: draw_from_rows(
-                known,
-                np.ones(known.matrix.nnz, dtype=np.bool_),
-                self.target_fraction,
-                np.random.default_rng((self.rng, number)),
-            ),
+            lambda known, number: self._drawn(known, (self.rng, number)),
+            lambda seen, number: self._drawn(seen, (self.rng, number, 1)),
         )
+
+    def _drawn(self, data: Interactions, seed: tuple[int, ...]) -> Bool[np.ndarray, " nnz"]:
+        everything = np.ones(data.matrix.nnz, dtype=np.bool_)
+        return draw_from_rows(data, everything, self.target_fraction, np.random.default_rng(seed))
 
     def _count(self, n_users: int) -> int:
         wanted = self.held_out_users

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, final
 
 import numpy as np
+from jaxtyping import Int8
 
 from recae.data.interactions import Interactions
 from recae.data.protocols.base import Parts, SplitProtocol
-from recae.data.protocols.rows_apart import TEST, VALIDATION, split_rows
+from recae.data.protocols.rows_apart import TEST, TRAIN, VALIDATION, split_rows
 from recae.errors import ConfigError, DataError
 from recae.options import option
 
@@ -65,7 +66,7 @@ class Temporal(SplitProtocol):
                 f"{len(before)} of {len(times)} interactions are before {_iso(test_from)};"
                 f" they reach from {_iso(int(times.min()))} to {_iso(int(times.max()))}"
             )
-        part = np.where(times >= test_from, TEST, 0).astype(np.int8)
+        starts = [test_from]
         notes: dict[str, object] = {"test_from": _iso(test_from)}
         if self.validation_fraction:
             validate_from = _quantile(before, 1 - self.validation_fraction)
@@ -74,9 +75,16 @@ class Temporal(SplitProtocol):
                     f"all training interactions would be at or after {_iso(validate_from)}, the"
                     " start of validation; a smaller validation_fraction, or 0, is needed"
                 )
-            part[(times >= validate_from) & (times < test_from)] = VALIDATION
+            starts.insert(0, validate_from)
             notes["validation_from"] = _iso(validate_from)
-        made = split_rows(data, part, fold_in_validation=True)
+        codes = np.array([TRAIN, VALIDATION, TEST] if len(starts) > 1 else [TRAIN, TEST], np.int8)
+
+        def parts_of(some: Interactions) -> Int8[np.ndarray, " nnz"]:
+            assert some.times is not None  # as `data` has them
+            return codes[np.searchsorted(np.array(starts), some.times, side="right")]
+
+        seen_part = None if data.seen is None else parts_of(data.seen)
+        made = split_rows(data, parts_of(data), seen_part, fold_in_validation=True)
         return Parts(made.train, made.validation, made.test, {**notes, **made.notes})
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -74,6 +74,11 @@ class Account:
             full = len(self._lines.get(reason, ())) == SHOWN_LINES
             self._count(reason, [] if full else np.sort(lines)[:SHOWN_LINES].tolist(), len(lines))
 
+    def add(self, dropped: Mapping[str, Dropped]) -> None:
+        """Count rows that the account of a piece of the input left out."""
+        for reason, of_piece in dropped.items():
+            self._count(reason, list(of_piece.lines), of_piece.rows)
+
     def _count(self, reason: str, lines: list[int], rows: int = 1) -> None:
         self._rows[reason] = self._rows.get(reason, 0) + rows
         kept = self._lines.setdefault(reason, [])
@@ -102,10 +107,12 @@ class Account:
             " (max_bad_rows, --max-bad-rows)"
         )
 
-    def report(self, *, kept: int, merged: int) -> ReadReport:
+    def report(self, *, kept: int, merged: int, seen: int = 0) -> ReadReport:
         """Close the account."""
         dropped = {r: Dropped(n, tuple(self._lines[r])) for r, n in self._rows.items()}
-        return ReadReport(self.source, self.rows_read, kept, merged, dropped, tuple(self.notices))
+        return ReadReport(
+            self.source, self.rows_read, kept, merged, dropped, tuple(self.notices), pairs_seen=seen
+        )
 
 
 @contextmanager

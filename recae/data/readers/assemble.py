@@ -1,10 +1,11 @@
 """From checked rows to `Interactions`: one numbering, duplicates merged, thresholds applied."""
 
+from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float32, Int, Int8, Int64
 from scipy.sparse import csr_array
 
 from recae.data.ids import IdMap
@@ -24,6 +25,8 @@ from recae.data.readers.pairs import (
 )
 from recae.errors import DataError
 
+_ABSENT = np.iinfo(np.int64).max
+
 
 @final
 class Rows:
@@ -35,6 +38,7 @@ class Rows:
         self._ratings: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
         self._part: list[np.ndarray] = []
+        self._low: list[np.ndarray] = []
         self._lines: list[Lines] = []
         self.units: dict[str, int] = {}
 
@@ -53,6 +57,8 @@ class Rows:
             self._times.append(batch.times)
         if batch.part is not None:
             self._part.append(batch.part)
+        if batch.low is not None:
+            self._low.append(batch.low)
 
     def __len__(self) -> int:
         return sum(map(len, self._user))
@@ -96,6 +102,10 @@ class Rows:
         """Return the part of every row, or None."""
         return np.concatenate(self._part) if self._part else None
 
+    def low(self) -> Bool[np.ndarray, " rows"] | None:
+        """Which rows are rated below the minimum, or None."""
+        return np.concatenate(self._low) if self._low else None
+
     def lines(self) -> Lines:
         """Return the line of every row."""
         first, last = self._lines[0], self._lines[-1]
@@ -119,18 +129,66 @@ def _numbered(chunks: list[Any]) -> tuple[np.ndarray, Any]:
     return gather(new, codes), ids.take(pa.array(order))
 
 
+@final
+@dataclass(slots=True, eq=False)
+class _Pairs:
+    """Pairs, each once, by codes of user and item; `Interactions` explains the others."""
+
+    user: Int[np.ndarray, " pairs"]
+    item: Int[np.ndarray, " pairs"]
+    order: Int64[np.ndarray, " pairs"]
+    times: Int64[np.ndarray, " pairs"] | None
+    part: Int8[np.ndarray, " pairs"] | None
+    ratings: Float32[np.ndarray, " pairs"] | None
+
+    def keep(self, places: Int[np.ndarray, " kept"]) -> None:
+        """Give up all but the pairs at some places, one array after the other."""
+        for field in fields(self):
+            values = getattr(self, field.name)
+            setattr(self, field.name, None if values is None else gather(values, places))
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Numbering:
+    """Numbers of ids: that of each code, -1 where it has none, and the codes in this order."""
+
+    new: Int[np.ndarray, " codes"]
+    used: Int[np.ndarray, " numbered"]
+
+    @classmethod
+    def of(
+        cls, codes: Int[np.ndarray, " pairs"], order: Int[np.ndarray, " pairs"], n_codes: int
+    ) -> "_Numbering":
+        """Number the `codes` by the smallest `order` of each."""
+        return cls(*renumbered(smallest(codes, order, n_codes, _ABSENT), _ABSENT))
+
+    def and_then(
+        self, codes: Int[np.ndarray, " pairs"], order: Int[np.ndarray, " pairs"]
+    ) -> "_Numbering":
+        """Number further `codes` after those that have a number."""
+        more = _Numbering.of(codes, order, len(self.new)).used
+        used = np.concatenate([self.used, more[self.new[more] < 0]])
+        new = np.full(len(self.new), -1, dtype=np.int32)
+        new[used] = np.arange(len(used), dtype=np.int32)
+        return _Numbering(new, used)
+
+
 def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions:
-    """Merge, filter and number `rows`; close the account.
+    """Merge, filter and number `rows`; close the account. No pair of them need be positive.
 
     Raises
     ------
     DataError
-        If nothing is left, or times of several units occur.
+        If times of several units occur.
     """
     if not len(rows):
-        raise DataError(f"{account.source} has no usable rows among {account.rows_read}")
+        report = account.report(kept=0, merged=0)
+        none = np.zeros(0, dtype=np.int64)
+        matrix = csr_array(np.zeros((0, 0), dtype=np.float32))
+        return Interactions(matrix, IdMap(), IdMap(), order=none, report=report)
     times, part, lines = rows.times(where=account.source), rows.part(), rows.lines()
-    ratings = rows.ratings()
+    ratings, low = rows.ratings(), rows.low()
     if times is not None:
         account.notices.append(_about(times, rows.units))
     (user, users), (item, items) = rows.ids()
@@ -148,10 +206,14 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
     last = first
     if merged:
         last = last_rows(first, again, times)
-        if part is not None and (part[first] != part[last][np.cumsum(~again) - 1]).any():
-            account.notices.append(
-                "some pairs occur in several parts of the split; each stays in that of its last row"
-            )
+        if part is not None:
+            pair = np.cumsum(~again) - 1
+            moved = len(np.unique(pair[part[first] != part[last][pair]]))
+            if moved:
+                account.notices.append(
+                    f"{moved} of {len(last)} pairs occur in several parts of the split; each stays"
+                    " in that of its last row"
+                )
         columns, first = columns[~again], first[~again]
         indptr = np.concatenate(
             ([0], np.cumsum(np.add.reduceat(~again, indptr[:-1], dtype=np.int64)))
@@ -160,40 +222,67 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
     times = None if times is None else gather(times, last)
     part = None if part is None else gather(part, last)
     ratings = None if ratings is None else gather(ratings, last)
+    low = None if low is None else gather(low, last)
+    if low is not None and low.any():
+        account.drop("below_min_rating", _at(lines, last[low]))
+    else:
+        low = None
     del last
     order = _at(lines, first)
     del first
     owner = np.repeat(np.arange(len(users), dtype=np.int32), np.diff(indptr))
-    keep = _above_thresholds(owner, columns, (len(users), len(items)), order, options, account)
-    if keep is not None:
-        if not keep.any():
-            raise DataError(
-                f"{account.source} has no usable rows among {account.rows_read}: min_item"
-                f" {options.min_item} and min_user {options.min_user} leave none"
-            )
-        order = order[keep]
-        owner, users = _by_first(owner[keep], order, users)
-        columns, items = _by_first(columns[keep], order, items)
-        starts, by_item = grouped(columns, len(items))
-        indptr, columns, place = regrouped(starts, by_item, gather(owner, by_item), len(users))
-        order = gather(order, place)
-        times = None if times is None else gather(times[keep], place)
-        part = None if part is None else gather(part[keep], place)
-        ratings = None if ratings is None else gather(ratings[keep], place)
-    del owner
-    order -= int(lines[0])
-    values = np.ones(len(columns), dtype=np.float32) if ratings is None else ratings
-    columns = columns.astype(np.int64)
-    matrix = csr_array((values, columns, indptr), shape=(len(users), len(items)))
+    pairs = _Pairs(owner, columns, order, times, part, ratings)
+    positive = _positive(pairs, low, (len(users), len(items)), options, account)
+    del owner, columns, order, times, part, ratings
+    pairs.order -= int(lines[0])  # after the last line was counted
+    seen = None
+    if positive is not None:
+        user_at = _Numbering.of(pairs.user[positive], pairs.order[positive], len(users))
+        item_at = _Numbering.of(pairs.item[positive], pairs.order[positive], len(items))
+        if low is not None:
+            below = replace(pairs, ratings=None)
+            below.keep(np.flatnonzero(low))
+            all_users = user_at.and_then(below.user, below.order)
+            all_items = item_at.and_then(below.item, below.order)
+            seen = _interactions(below, users, items, all_users, all_items)
+        pairs.keep(np.flatnonzero(positive))
+        data = _interactions(pairs, users, items, user_at, item_at)
+    else:
+        data = _stored(pairs, users, items, indptr)
+    report = account.report(
+        kept=int(data.matrix.nnz), merged=merged, seen=0 if seen is None else int(seen.matrix.nnz)
+    )
+    return replace(data, seen=seen, report=report)
+
+
+def _interactions(
+    pairs: _Pairs, users: Any, items: Any, by_user: _Numbering, by_item: _Numbering
+) -> Interactions:
+    """Interactions of `pairs`, in the numbering given."""
+    starts, rows = grouped(gather(by_item.new, pairs.item), len(by_item.used))
+    owner = gather(gather(by_user.new, pairs.user), rows)
+    indptr, columns, place = regrouped(starts, rows, owner, len(by_user.used))
+    pairs.keep(place)
+    pairs.item = columns
+    users, items = users.take(pa.array(by_user.used)), items.take(pa.array(by_item.used))
+    return _stored(pairs, users, items, indptr)
+
+
+def _stored(pairs: _Pairs, users: Any, items: Any, indptr: Int64[np.ndarray, " _"]) -> Interactions:
+    """Interactions of `pairs` that are grouped by user, their items ascending."""
+    n = len(pairs.item)
+    values = np.ones(n, dtype=np.float32) if pairs.ratings is None else pairs.ratings
+    matrix = csr_array(
+        (values, pairs.item.astype(np.int64), indptr), shape=(len(users), len(items))
+    )
     matrix.has_canonical_format = True
     return Interactions(
         matrix,
         IdMap.from_arrow(users),
         IdMap.from_arrow(items),
-        order=order,
-        times=times,
-        part=part,
-        report=account.report(kept=len(columns), merged=merged),
+        order=pairs.order,
+        times=pairs.times,
+        part=pairs.part,
     )
 
 
@@ -211,36 +300,29 @@ def _at(lines: Lines, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return gather(lines, rows)
 
 
-def _above_thresholds(
-    user: Int[np.ndarray, " pairs"],
-    item: Int[np.ndarray, " pairs"],
+def _positive(
+    pairs: _Pairs,
+    low: Bool[np.ndarray, " pairs"] | None,
     shape: tuple[int, int],
-    lines: Int[np.ndarray, " pairs"],
     options: ReadOptions,
     account: Account,
 ) -> Bool[np.ndarray, " pairs"] | None:
-    """Pairs left by one pass over items, then one over users; None if that is all of them."""
-    keep = None
+    """Pairs that are not `low` and are left by one pass over items, then one over users.
+
+    None if that is all of them.
+    """
+    keep = None if low is None else ~low
     for reason, codes, n_codes, minimum in (
-        ("below_min_item", item, shape[1], options.min_item),
-        ("below_min_user", user, shape[0], options.min_user),
+        ("below_min_item", pairs.item, shape[1], options.min_item),
+        ("below_min_user", pairs.user, shape[0], options.min_user),
     ):
         if minimum <= 1:
             continue
         counts = count(codes if keep is None else codes[keep], n_codes)
-        low = gather(counts < minimum, codes)
+        few = gather(counts < minimum, codes)
         if keep is not None:
-            low &= keep
-        if low.any():
-            account.drop(reason, lines[low])
-            keep = ~low if keep is None else keep & ~low
+            few &= keep
+        if few.any():
+            account.drop(reason, pairs.order[few])
+            keep = ~few if keep is None else keep & ~few
     return keep
-
-
-def _by_first(
-    codes: Int[np.ndarray, " pairs"], order: Int[np.ndarray, " pairs"], ids: Any
-) -> tuple[np.ndarray, Any]:
-    """Codes renumbered by the smallest `order` of each, and the ids that are left."""
-    absent = np.iinfo(np.int64).max
-    new, used = renumbered(smallest(codes, order, len(ids), absent), absent)
-    return gather(new, codes), ids.take(pa.array(used))

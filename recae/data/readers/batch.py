@@ -32,7 +32,6 @@ REASONS = (
     "bad_rating",
     "bad_time",
     "bad_split",
-    "below_min_rating",
 )
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
@@ -82,9 +81,7 @@ class Checked:
     rejects
         Rows dropped for what is in them.
     low
-        Lines of rows rated below the minimum, growing.
-    low_user
-        Ids of their users, as in `user`.
+        Which rows are rated below the minimum; None where there is no minimum.
     """
 
     user: Any
@@ -95,8 +92,7 @@ class Checked:
     lines: Lines
     units: dict[str, int]
     rejects: list[tuple[int, str, bytes]]
-    low: np.ndarray
-    low_user: Any
+    low: Bool[np.ndarray, " rows"] | None
 
 
 def shifted(lines: Lines, by: int) -> Lines:
@@ -144,16 +140,14 @@ def check(
         _mark(verdict, "bad_time", ~times.good)
     if part is not None:
         _mark(verdict, "bad_split", part < 0)
-    if rating is not None and options.min_rating is not None:
-        _mark(verdict, "below_min_rating", rating < options.min_rating)
     lines, values = batch.lines, None if times is None else times.values
-    rejects, low, low_user = batch.rejects, np.zeros(0, dtype=np.int64), user[:0]
+    rejects = batch.rejects
     if verdict.any():
-        keep, below = verdict == 0, verdict == _CODE["below_min_rating"]
+        keep = verdict == 0
         at = as_array(lines)
-        low, low_user = at[below], user.filter(below)
-        wrong = np.flatnonzero((verdict > 0) & (verdict < _CODE["below_min_rating"]))
-        found = [(int(at[i]), REASONS[verdict[i]], batch.raw(int(i))) for i in wrong]
+        found = [
+            (int(at[i]), REASONS[verdict[i]], batch.raw(int(i))) for i in np.flatnonzero(verdict)
+        ]
         rejects = sorted(rejects + found)
         user, item, lines = user.filter(keep), item.filter(keep), at[keep]
         values = None if values is None else values[keep]
@@ -163,16 +157,27 @@ def check(
     if times is not None and values is not None and len(values):
         first = {DATES: 0} if times.dates else units_of(values)
         units = {unit: int(lines[row]) for unit, row in first.items()}
-    kept = _kept(rating, user, item, where) if options.keep_ratings and rating is not None else None
-    return Checked(user, item, kept, values, part, lines, units, rejects, low, low_user)
+    low = None
+    if rating is not None and options.min_rating is not None:
+        low = rating < options.min_rating
+    kept = None
+    if rating is not None and options.keep_ratings:
+        kept = _kept(rating, low, user, item, where)
+    return Checked(user, item, kept, values, part, lines, units, rejects, low)
 
 
 def _kept(
-    rating: Float64[np.ndarray, " rows"], user: Any, item: Any, where: str
+    rating: Float64[np.ndarray, " rows"],
+    low: Bool[np.ndarray, " rows"] | None,
+    user: Any,
+    item: Any,
+    where: str,
 ) -> Float32[np.ndarray, " rows"]:
-    """Ratings as values of a matrix, where 0 is no entry."""
+    """Ratings as values of a matrix, where 0 is no entry; 1 below the minimum."""
     with np.errstate(over="ignore"):
         values = rating.astype(np.float32)
+    if low is not None:
+        values[low] = 1
     wrong = np.flatnonzero(~((values > 0) & np.isfinite(values)))
     if len(wrong):
         row = int(wrong[0])

@@ -32,7 +32,7 @@ class Group:
     data
         Their interactions, numbered on their own; None where no row of theirs counts.
     below
-        Ids of those all of whose rows are rated below the minimum.
+        Ids of those all of whose pairs are rated below the minimum.
     """
 
     data: Interactions | None
@@ -97,15 +97,18 @@ class GroupedReading:
     def __iter__(self) -> Iterator[Group]:
         with rejects_file(self._rejects) as rejected:
             account = Account(source_name(self._source), rejected)
-            kept = merged = 0
+            kept = merged = seen = 0
             units: dict[str, int] = {}
             for people, pieces in self._cut(account):
                 group, part = self._group(people, pieces, units, account.source)
                 kept, merged = kept + part.rows_kept, merged + part.rows_merged
+                seen += part.pairs_seen
+                account.add(part.rows_dropped)
                 yield group
             if not kept:
                 raise DataError(f"{account.source} has no usable rows among {account.rows_read}")
-        self.report = replace(account.report(kept=kept, merged=merged), options=self._options)
+        whole = account.report(kept=kept, merged=merged, seen=seen)
+        self.report = replace(whole, options=self._options)
 
     def _group(
         self,
@@ -120,14 +123,12 @@ class GroupedReading:
             rows.add(checked, line)
         account = Account(source)  # of these rows alone
         account.rows_read = len(rows)
-        if not len(rows):
-            return Group(None, tuple(people)), account.report(kept=0, merged=0)
         data = assemble(rows, self._given, account)
         assert data.report is not None
         below: list[str] = []
         if len(data.users) < len(people):
             _, below = data.users.split_known(people)
-        return Group(data, tuple(below)), data.report
+        return Group(data if data.n_users else None, tuple(below)), data.report
 
     def _cut(self, account: Account) -> Iterator[tuple[list[str], list[tuple[Checked, int]]]]:
         """People of each group and their rows; rows come with the line that is their line 0."""
@@ -148,7 +149,7 @@ class GroupedReading:
                     people, pieces, n_rows = [], [], -int(before[place])
                 people.append(ids[place])
             pieces.append((batch, line))
-            n_rows += len(checked.user) + len(checked.low)
+            n_rows += len(checked.user)
         account.refuse_if_bad(self._given.max_bad_rows)
         if people:
             yield people, pieces
@@ -168,16 +169,8 @@ class GroupedReading:
 
 
 def _people(batch: Checked) -> tuple[list[str], Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """People of a batch, in order, each with their first line and the number of rows before it.
-
-    Rows below the minimum are rows, too.
-    """
+    """People of a batch, in order, each with their first line and the number of rows before it."""
     codes, lines = np.asarray(batch.user.indices), as_array(batch.lines)
-    if len(batch.low):
-        codes = np.concatenate([codes, np.asarray(batch.low_user.indices)])
-        lines = np.concatenate([lines, batch.low])
-        order = np.argsort(lines, kind="stable")
-        codes, lines = codes[order], lines[order]
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     ids: list[str] = batch.user.dictionary.take(pa.array(codes[starts])).to_pylist()
     return ids, lines[starts], starts
@@ -185,11 +178,11 @@ def _people(batch: Checked) -> tuple[list[str], Int[np.ndarray, " p"], Int[np.nd
 
 def _split(batch: Checked, line: int) -> tuple[Checked, Checked]:
     """Rows before `line` of a batch, and the others."""
-    row, low = bisect_left(batch.lines, line), int(np.searchsorted(batch.low, line))
-    return _rows(batch, slice(row), slice(low)), _rows(batch, slice(row, None), slice(low, None))
+    row = bisect_left(batch.lines, line)
+    return _rows(batch, slice(row)), _rows(batch, slice(row, None))
 
 
-def _rows(batch: Checked, rows: slice, low: slice) -> Checked:
+def _rows(batch: Checked, rows: slice) -> Checked:
     return replace(
         batch,
         user=batch.user[rows],
@@ -199,8 +192,7 @@ def _rows(batch: Checked, rows: slice, low: slice) -> Checked:
         part=None if batch.part is None else batch.part[rows],
         lines=batch.lines[rows],
         rejects=[],
-        low=batch.low[low],
-        low_user=batch.low_user[low],
+        low=None if batch.low is None else batch.low[rows],
     )
 
 

@@ -52,8 +52,9 @@ def read_interactions(
 
     Ids are text, kept byte for byte; users and items are numbered by first appearance. Rows of one
     (user, item) pair are merged: the latest by time, else by position, gives time, part and rating,
-    the first gives the position. Every stored value is 1: the rating decides whether a row counts
-    (`min_rating`), and without a minimum every row does; `keep_ratings` stores it.
+    the first gives the position. Then the rating decides whether the pair is positive
+    (`min_rating`; without a minimum all are) or only seen (`Interactions.seen`). Every stored value
+    is 1; `keep_ratings` stores the rating.
 
     Parameters
     ----------
@@ -108,6 +109,14 @@ def read_interactions(
     account.refuse_if_bad(given.max_bad_rows)
     data = assemble(rows, given, account)
     assert data.report is not None
+    if not data.matrix.nnz:
+        counts = (
+            f"{reason} {dropped.rows}" for reason, dropped in data.report.rows_dropped.items()
+        )
+        why = ", ".join(counts)
+        raise DataError(
+            f"{account.source} has no usable rows among {account.rows_read}{why and f' ({why})'}"
+        )
     data = replace(data, report=replace(data.report, options=options))
     return data if items is None else with_items(data, items, given)
 
@@ -152,9 +161,8 @@ def rows_of(
         else _rows_of_table(table_of(source), account, options)
     )
     for checked, part, line, before in of_source:
-        account.rows_read += len(checked.user) + len(checked.rejects) + len(checked.low)
+        account.rows_read += len(checked.user) + len(checked.rejects)
         account.reject(checked.rejects, part=part, line=line, before=before)
-        account.drop("below_min_rating", checked.low + line + before)
         yield checked, line + before
 
 
