@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.ranking.scorer import Scorer, proposals_of
+from recae.ranking.scorer import Scorer, lacking_of, proposals_of
 from recae.ranking.select import Groups
 from recae.ranking.topk import BestLists, TopK
 
@@ -31,7 +31,9 @@ def recommend_chunk(
     hidden: list[csr_array],
     allowed: Bool[np.ndarray, " items"] | None,
 ) -> TopK:
-    """Exact top `k` of every row of `histories`, items of `hidden` and disallowed ones left out.
+    """Exact top `k` of every row of `histories`.
+
+    Without items of `hidden`, disallowed ones and those that nothing in the history speaks for.
 
     Raises
     ------
@@ -45,6 +47,9 @@ def recommend_chunk(
         best = BestLists(len(histories), k)
         for block, scores in proposals.blocks:
             _mask_block(scores, block, masks, allowed)
+            lacking = lacking_of(scorer)
+            if lacking is not None:
+                scores[lacking] = -torch.inf
             groups = Groups.of(scores, k)
             floor = np.maximum(best.kth(), proposals.certain(groups.kth(k)))
             for rows, columns in groups.reaching(proposals.needed(floor)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 MAX_CELLS = 8_388_608  # scores held at once by the caller's chunk of rows: 32 MiB of float32
@@ -83,6 +83,23 @@ class Proposer(Protocol):
     def proposals(self) -> Proposals:
         """Scores from which to choose what is scored exactly."""
         ...
+
+
+@runtime_checkable
+class Evident(Protocol):
+    """A `Scorer` that tells the items that nothing in a history speaks for or against."""
+
+    def lacking(self) -> Bool[Tensor, "users block"] | None:
+        """Where no weight joins the history and an item of the block that came last; None: nowhere.
+
+        Such items are in no list: a score of 0 that nothing was added to is no recommendation.
+        """
+        ...
+
+
+def lacking_of(scorer: Scorer) -> Bool[Tensor, "users block"] | None:
+    """What `scorer` lacks evidence for; None where it needs none."""
+    return scorer.lacking() if isinstance(scorer, Evident) else None
 
 
 def proposals_of(scorer: Scorer) -> Proposals:

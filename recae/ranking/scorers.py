@@ -14,7 +14,7 @@ from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -23,7 +23,14 @@ from recae.errors import RecaeError
 from recae.ranking.fixed_point import columns_on_grid, float32_error, largest_products, rows_on_grid
 from recae.ranking.rounded import RoundedTable
 from recae.ranking.sampled import sampled_products
-from recae.ranking.scorer import Proposals, Scorer, item_blocks, proposals_of, rows_at_once
+from recae.ranking.scorer import (
+    Proposals,
+    Scorer,
+    item_blocks,
+    lacking_of,
+    proposals_of,
+    rows_at_once,
+)
 
 WIDE_BYTES = 1 << 28  # of a float64 copy of the output layer
 GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
@@ -62,6 +69,9 @@ class LinearScorer:
         `weight` and `bias` in 8 bits, where that is faster.
     wide
         `weight` in float64, where there is room for it.
+    from_history
+        Whether scores come from the history alone, so that a vector of 0 is no evidence for any
+        item.
     """
 
     def __init__(
@@ -72,15 +82,18 @@ class LinearScorer:
         *,
         rounded: RoundedTable | None = None,
         wide: Float64[Tensor, "items width"] | None = None,
+        from_history: bool = False,
     ) -> None:
         self._hidden, self._weight, self._bias = hidden, weight, bias
         self._rounded = rounded
         self._wide = wide
+        self._from_history = from_history
+        self._block = slice(0)
 
     def proposals(self) -> Proposals:
         """Scores from the rounded layer, or else those of `blocks`."""
         if self._rounded is not None:
-            return self._rounded.proposals(self._hidden)
+            return self._rounded.proposals(self._hidden)  # of networks alone
         return Proposals(self.blocks(), self.error_bound())
 
     @torch.no_grad()
@@ -88,6 +101,7 @@ class LinearScorer:
         """Float32 scores of all items, a block of items at a time."""
         hidden = self._hidden.to(torch.float32)  # exact: see `rows_on_grid`
         for block in item_blocks(len(self._weight), len(hidden)):
+            self._block = block
             yield block, torch.addmm(self._bias[block], hidden, self._weight[block].T)
 
     @torch.no_grad()
@@ -114,6 +128,13 @@ class LinearScorer:
         """Bound of the difference between both, see `float32_error`."""
         return float32_error(self._hidden, self._weight, self._bias).cpu().numpy()
 
+    def lacking(self) -> Bool[Tensor, "users block"] | None:
+        """All items of a history whose vector is 0, where no bias speaks for an item."""
+        nothing = ~self._hidden.any(dim=1)
+        if not (self._from_history and nothing.any()):
+            return None
+        return nothing[:, None].expand(-1, self._block.stop - self._block.start)
+
     def sums(
         self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
     ) -> Float64[np.ndarray, " pairs"]:
@@ -131,7 +152,7 @@ def factor_scorer(
     items: Float32[np.ndarray, "items factors"],
     bias: Float32[np.ndarray, " items"] | None = None,
 ) -> LinearScorer:
-    """`Scorer` of ``users @ items.T + bias``.
+    """`Scorer` of ``users @ items.T + bias``; without `bias` a vector of 0 is no evidence.
 
     Parameters
     ----------
@@ -144,7 +165,7 @@ def factor_scorer(
     """
     hidden = rows_on_grid(torch.from_numpy(users), n_terms=max(1, users.shape[1]))
     offset = torch.zeros(len(items)) if bias is None else torch.from_numpy(bias)
-    return LinearScorer(hidden, torch.from_numpy(items), offset)
+    return LinearScorer(hidden, torch.from_numpy(items), offset, from_history=bias is None)
 
 
 @final
@@ -171,6 +192,7 @@ class TableScorer:
         self._weights = weights
         self._row_bounds = row_bounds
         self._x: csr_array = histories.matrix
+        self._zero: tuple[slice, Tensor] | None = None
 
     @torch.no_grad()
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
@@ -180,7 +202,20 @@ class TableScorer:
         offsets = torch.from_numpy(self._x.indptr[:-1].astype(np.int64))
         for block in item_blocks(n_items, n_users):
             table = self._weights[:, block].contiguous()  # a copy only where it is a part
-            yield block, torch.nn.functional.embedding_bag(items, table, offsets, mode="sum")
+            scores = torch.nn.functional.embedding_bag(items, table, offsets, mode="sum")
+            self._zero = block, scores == 0
+            yield block, scores
+
+    def lacking(self) -> Bool[Tensor, "users block"] | None:
+        """Where every weight from the history to an item is 0: sums of 0 that did not cancel."""
+        assert self._zero is not None  # `blocks` came before
+        block, zero = self._zero
+        for row in zero.any(dim=1).nonzero()[:, 0].tolist():
+            history = self._x.indices[self._x.indptr[row] : self._x.indptr[row + 1]]
+            at = zero[row].nonzero()[:, 0]
+            weights = self._weights[torch.from_numpy(history)[:, None], at + block.start]
+            zero[row, at] = ~weights.any(dim=0)
+        return zero if zero.any() else None
 
     def exact(
         self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
@@ -225,12 +260,15 @@ class SparseTable:
     ----------
     entries
         The rounded table.
+    signed
+        Whether an entry is below 0, so that a sum of 0 may have cancelled.
     row_bounds
         Largest absolute entry of each row.
     """
 
     def __init__(self, table: csr_array) -> None:
         self.entries = columns_on_grid(table)
+        self.signed = bool((self.entries.data < 0).any())
         self.row_bounds: Float64[np.ndarray, " items"] = abs(self.entries).max(axis=1).toarray()
 
 
@@ -253,6 +291,8 @@ class SparseScorer:
         parts = (np.ones(x.nnz), x.indices.astype(kind), x.indptr.astype(kind))
         self._x = csr_array(parts, shape=x.shape)
         self._row_bounds = table.row_bounds
+        self._signed = table.signed
+        self._block: tuple[slice, np.ndarray] | None = None
         self._all: Float64[np.ndarray, "users items"] | None = None
 
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
@@ -263,7 +303,16 @@ class SparseScorer:
             sums = (self._x @ (self._table if whole else self._table[:, block])).toarray()
             if whole:
                 self._all = sums  # `exact` is asked next, of the same rows
+            self._block = block, sums
             yield block, torch.from_numpy(sums.astype(np.float32))
+
+    def lacking(self) -> Bool[Tensor, "users block"] | None:
+        """Where no entry of the table joins the history and an item."""
+        assert self._block is not None  # `blocks` came before
+        block, sums = self._block
+        if self._signed:
+            sums = (self._x @ abs(self._table[:, block])).toarray()
+        return torch.from_numpy(sums == 0)
 
     def exact(
         self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
@@ -473,6 +522,16 @@ class SumScorer:
     def error_bound(self) -> Float64[np.ndarray, " users"]:
         """Errors of the parts, and the roundings of weights, products and sums."""
         return self._bound([part.error_bound() for _, part in self._terms])
+
+    def lacking(self) -> Bool[Tensor, "users block"] | None:
+        """Where every part lacks evidence."""
+        found: Tensor | None = None
+        for _, part in self._terms:
+            lacks = lacking_of(part)
+            if lacks is None:
+                return None
+            found = lacks if found is None else found & lacks.to(found.device)
+        return found
 
     def largest(self) -> Float64[np.ndarray, " users"]:
         """Sum of the largest scores of the parts."""

@@ -28,7 +28,8 @@ class Request:
         Item ids that alone may be listed; None for all. The list is empty where none is known.
     fallback
         What to answer when the model knows nothing about who asks: an error, or what most people
-        chose.
+        chose. The latter also fills a list that is short because nothing in the history speaks for
+        other items; filled places have score 0, and a warning tells them.
     explain
         Say for each item of the list what of the history speaks for it.
     """

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import SupportsIndex, final, get_args
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from recae.arguments import brief, several
 from recae.data.histories import Histories
@@ -217,6 +217,17 @@ class Snapshot:
 
     def _popular(self, question: Question) -> Recommendations:
         """Answer with what most people chose; ties go to the smaller item index."""
+        items = self._most_popular(self._allowed(question), question.request.k)
+        return self._answer(question, items, self.bundle.popularity[items].astype(np.float32))
+
+    def _most_popular(
+        self, allowed: Bool[np.ndarray, " items"], k: int
+    ) -> Int64[np.ndarray, " listed"]:
+        listed: np.ndarray = self._by_popularity[allowed[self._by_popularity]][:k]
+        return listed
+
+    def _allowed(self, question: Question) -> Bool[np.ndarray, " items"]:
+        """Items that may be listed."""
         allowed = np.full(len(self.bundle.items), question.candidates is None)
         if question.candidates is not None:
             allowed[question.candidates] = True
@@ -224,10 +235,30 @@ class Snapshot:
         if question.request.exclude_seen:
             allowed[question.history] = False
             if question.row >= 0:
-                seen = self.stored([question.row]).seen
-                allowed[() if seen is None else seen.indices] = False
-        items = self._by_popularity[allowed[self._by_popularity]][: question.request.k]
-        return self._answer(question, items, self.bundle.popularity[items].astype(np.float32))
+                stored = self.stored([question.row])
+                allowed[stored.matrix.indices] = False
+                allowed[[] if stored.seen is None else stored.seen.indices] = False
+        return allowed
+
+    def _short(
+        self,
+        question: Question,
+        items: Int64[np.ndarray, " listed"],
+        scores: Float32[np.ndarray, " listed"],
+    ) -> tuple[Int64[np.ndarray, " filled"], Float32[np.ndarray, " filled"], str]:
+        """Fill a list that is too short, where there is a fallback, and say why it was short."""
+        n_items, k = len(self.bundle.items), question.request.k
+        allowed = self._allowed(question)
+        n_allowed = int(allowed.sum())
+        allowed[items] = False  # now those that the model says nothing about
+        silent = f"nothing in the history speaks for {n_allowed - len(items)} others"
+        if n_allowed > len(items) and question.request.fallback == "popular":
+            more = self._most_popular(allowed, k - len(items))
+            said = f"{silent}: the last {len(more)} places, with score 0, are their most popular"
+            filled = np.concatenate([items, more])
+            return filled, np.append(scores, np.zeros(len(more), dtype=np.float32)), said
+        said = f"{len(items)} of {k} places are filled: {n_allowed} of {n_items} items are eligible"
+        return items, scores, said if n_allowed == len(items) else f"{said}, and {silent}"
 
     def histories(self, questions: Sequence[Question]) -> Histories:
         """Histories of `questions` that agree in their source, a row each."""
@@ -257,6 +288,9 @@ class Snapshot:
         for row, question in enumerate(questions):
             length = min(question.request.k, int((top.items[row] >= 0).sum()))
             items, scores = top.items[row, :length], top.scores[row, :length]
+            if length < question.request.k:
+                items, scores, said = self._short(question, items, scores)
+                question = replace(question, warnings=(*question.warnings, said))
             reasons = None
             if question.request.explain:
                 reasons = reasons_of(self.bundle, histories.take(slice(row, row + 1)), items)
