@@ -91,10 +91,10 @@ def held_out(rows: csr_array) -> recae.HeldOut:
 @contextmanager
 def float32_proposals(model: recae.MultVAE) -> Iterator[None]:
     """Propose as on a processor that does not multiply 8-bit integers."""
-    ranking = model.ranking
-    rounded, ranking.rounded = ranking.rounded, None
+    table = model.ranking.table
+    rounded, table.rounded = table.rounded, None
     yield
-    ranking.rounded = rounded
+    table.rounded = rounded
 
 
 def measure(setting: str, data: Path, people: int, repeats: int) -> dict[str, object]:
@@ -102,7 +102,7 @@ def measure(setting: str, data: Path, people: int, repeats: int) -> dict[str, ob
     rows = canonical_csr(csr_array(load_npz(data)))
     model = fitted(setting, rows)
     n_items = rows.shape[1]
-    if model.ranking.rounded is None:
+    if model.ranking.table.rounded is None:
         print("no products of 8-bit integers here: both ways are one", file=sys.stderr)
     written = data.with_name("lists.parquet")
     asked = Asked(model=model, items=ids(n_items), k=K)

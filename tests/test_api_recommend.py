@@ -152,7 +152,9 @@ def test_an_empty_history_gets_the_list_of_everybody_and_a_warning(client, servi
     with_nothing = as_json(service.recommend(history=[]))
     response = client.post("/v1/recommend", json={"history": []})
     assert (response.status_code, response.json) == (200, with_nothing)
-    assert response.json["warnings"] == ["the history is empty; the list is the same for everybody"]
+    assert response.json["items"] == []
+    assert response.json["warnings"][0].startswith("the history is empty")
+    assert "nothing in the history speaks for 43 others" in response.json["warnings"][1]
     batch = client.post("/v1/recommend/batch", json={"requests": [{"history": []}]})
     assert batch.json["results"] == [with_nothing]
 

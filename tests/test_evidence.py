@@ -13,7 +13,7 @@ from recae.data.histories import Histories
 from recae.data.interactions import Interactions
 from recae.models.registry import create
 from recae.ranking.recommender import Recommender
-from recae.ranking.scorers import SparseScorer, SparseTable, SumScorer, factor_scorer
+from recae.ranking.scorers import LinearTable, SparseScorer, SparseTable, SumScorer
 from recae.ranking.topk import TopK
 
 FROM_THE_HISTORY = {
@@ -102,7 +102,7 @@ def test_a_sum_lacks_what_all_of_its_parts_lack() -> None:
     for bias, expected in ((None, [[True, False, True], [True] * 3]), (np.zeros(3), None)):
         bias = None if bias is None else bias.astype(np.float32)
         items = np.ones((3, 2), dtype=np.float32)
-        both = SumScorer([sparse, factor_scorer(codes, items, bias)])
+        both = SumScorer([sparse, LinearTable.of(items, bias).scorer(codes)])
         list(both.blocks())
         lacking = both.lacking()
         assert (None if lacking is None else lacking.tolist()) == expected

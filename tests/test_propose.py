@@ -16,7 +16,7 @@ from recae.ranking import fixed_point
 from recae.ranking.fixed_point import exact_row_sums, rows_on_grid, weights_on_grid
 from recae.ranking.propose import recommend_chunk
 from recae.ranking.rounded import RoundedTable
-from recae.ranking.scorers import LinearScorer
+from recae.ranking.scorers import LinearScorer, LinearTable
 from recae.ranking.select import Groups
 from recae.ranking.topk import BestLists
 
@@ -31,13 +31,13 @@ def layer_and_hidden(rng, n_users=37, n_items=900, width=40, bias=1.0):
 
 
 def in_8_bits(weight, bias, hidden, *, wide=True):
-    return LinearScorer(
-        hidden,
+    table = LinearTable(
         weight,
         bias,
         rounded=RoundedTable(weight, bias),
         wide=weight.double() if wide else None,
     )
+    return LinearScorer(hidden, table)
 
 
 def by_numpy(weight, bias, hidden, k, hidden_items=()):
@@ -67,7 +67,7 @@ def test_rows_on_the_grid_are_exact_in_float32(width: int) -> None:
 def test_lists_are_those_of_all_scores_sorted(k, largest_bias):
     weight, bias, hidden = layer_and_hidden(1, bias=largest_bias)
     expected = by_numpy(weight, bias, hidden, k)
-    plain = lists(LinearScorer(hidden, weight, bias), 37, 900, k)
+    plain = lists(LinearScorer(hidden, LinearTable(weight, bias)), 37, 900, k)
     for scorer in (in_8_bits(weight, bias, hidden), in_8_bits(weight, bias, hidden, wide=False)):
         found = lists(scorer, 37, 900, k)
         assert found.items[:, : min(k, 900)].tolist() == expected.tolist()
@@ -161,7 +161,7 @@ def test_ties_at_the_end_of_a_list_go_to_the_smaller_index():
 def test_weights_that_are_not_finite_are_refused(wrong):
     weight, bias, hidden = layer_and_hidden(5)
     rounded = RoundedTable(weight, bias)
-    scorer = LinearScorer(hidden * wrong, weight, bias, rounded=rounded)
+    scorer = LinearScorer(hidden * wrong, LinearTable(weight, bias, rounded=rounded))
     with pytest.raises(RecaeError, match="not finite"):
         lists(scorer, 37, 900, 3)
 

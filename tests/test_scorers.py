@@ -16,12 +16,12 @@ from recae.ranking.scorer import item_blocks
 from recae.ranking.scorers import (
     DenseScorer,
     LinearScorer,
+    LinearTable,
     SparseScorer,
     SparseTable,
     Summand,
     SumScorer,
     TableScorer,
-    factor_scorer,
     stored_entries,
 )
 
@@ -48,7 +48,7 @@ def scorer_and_scores(form, draw, asking):
         rounded = RoundedTable(weight, bias) if form == "rounded" else None
         scores = hidden.numpy() @ weight.numpy().astype(np.float64).T + bias.numpy()
         scores = scores.astype(np.float32).astype(np.float64)  # as it is added: see its `sums`
-        return LinearScorer(hidden, weight, bias, rounded=rounded), scores
+        return LinearScorer(hidden, LinearTable(weight, bias, rounded=rounded)), scores
     if form == "table":
         weights = weights_on_grid(torch.from_numpy(draw.standard_normal((n_items, n_items))))
         bounds = weights.abs().amax(dim=1).numpy()
@@ -314,8 +314,8 @@ def test_factor_scores_do_not_depend_on_the_order_of_the_sum():
     table = np.concatenate([half_item, -half_item], axis=1)
     items = weights_on_grid(torch.from_numpy(table)).numpy()
     rows, every = np.repeat(np.arange(40), 50), np.tile(np.arange(50), 40)
-    expected = factor_scorer(users, items).exact(rows, every)
+    expected = LinearTable.of(items).scorer(users).exact(rows, every)
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(64)
-        shuffled = factor_scorer(users[:, order], np.ascontiguousarray(items[:, order]))
+        shuffled = LinearTable.of(np.ascontiguousarray(items[:, order])).scorer(users[:, order])
         assert shuffled.exact(rows, every).tobytes() == expected.tobytes()

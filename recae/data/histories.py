@@ -152,8 +152,22 @@ class Histories:
             shape=(len(indptr) - 1, self.n_items),
         )
         matrix.has_canonical_format = True
-        seen = None if self.seen is None else Histories(self.seen).take(rows).matrix
-        return Histories(matrix, None if self.order is None else self.order[picked], seen)
+        seen = None if self.seen is None else Histories._checked(self.seen).take(rows).matrix
+        order = None if self.order is None else self.order[picked]
+        return Histories._checked(matrix, order, seen)
+
+    @classmethod
+    def _checked(
+        cls,
+        matrix: csr_array,
+        order: Int64[np.ndarray, " nnz"] | None = None,
+        seen: csr_array | None = None,
+    ) -> "Histories":
+        """Histories of parts that are known to be in order: checks cost more than small lists."""
+        self = object.__new__(cls)
+        for name, value in (("matrix", matrix), ("order", order), ("seen", seen)):
+            object.__setattr__(self, name, value)
+        return self
 
 
 def _canonical_or_refuse(matrix: csr_array, order: Int64[np.ndarray, " nnz"] | None) -> csr_array:

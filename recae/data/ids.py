@@ -13,6 +13,7 @@ from recae.arguments import several
 from recae.errors import DataError, UnknownIdError, shown
 
 _AT_ONCE = 65_536  # ids made texts of Python while they are iterated
+_FEW = 64
 
 
 @final
@@ -117,6 +118,8 @@ class IdMap:
     def ids_at(self, indices: Iterable[int] | Int64[np.ndarray, " n"]) -> list[str]:
         """Return the id at each index."""
         positions = indices if isinstance(indices, np.ndarray) else list(indices)
+        if len(positions) <= _FEW:  # of a list: a call of Arrow takes as long as a hundred of these
+            return [self._array[int(position)].as_py() for position in positions]
         taken: list[str] = self._array.take(pa.array(positions, type=pa.int64())).to_pylist()
         return taken
 

@@ -20,7 +20,7 @@ from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
-from recae.ranking.scorers import factor_scorer
+from recae.ranking.scorers import LinearTable
 
 
 @final
@@ -78,6 +78,7 @@ class ALS(Recommender):
     def __init__(self) -> None:
         self._factors: Float32[np.ndarray, "items factors"] | None = None
         self._gram: Float64[np.ndarray, "factors factors"] | None = None
+        self._table: LinearTable | None = None
 
     @property
     def n_items(self) -> int:
@@ -124,6 +125,7 @@ class ALS(Recommender):
 
     def _keep(self, factors: Float32[np.ndarray, "items factors"]) -> None:
         self._factors = weights_on_grid(torch.from_numpy(factors)).numpy()
+        self._table = LinearTable.of(self._factors)
         y = self._factors.astype(np.float64)
         with one_blas_thread():
             self._gram = y.T @ y + self.config.regularization * np.eye(y.shape[1])
@@ -159,7 +161,8 @@ class ALS(Recommender):
 
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
-        return factor_scorer(self.user_factors(histories), fitted(self._factors, self.name))
+        table: LinearTable = fitted(self._table, self.name)
+        return table.scorer(self.user_factors(histories))
 
     def arrays(self) -> Arrays:
         """``item_factors``, float32, shape ``(items, factors)``."""

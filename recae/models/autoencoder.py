@@ -23,7 +23,7 @@ from recae.ranking.fixed_point import rows_on_grid
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.rounded import MAX_WIDTH, RoundedTable
 from recae.ranking.scorer import Scorer
-from recae.ranking.scorers import WIDE_BYTES, LinearScorer
+from recae.ranking.scorers import WIDE_BYTES, LinearScorer, LinearTable
 from recae.training.config import TrainingConfig
 from recae.training.device import resolve_device
 from recae.training.rows import WEIGHTS, stream
@@ -77,7 +77,7 @@ class Autoencoder(Recommender):
     @property
     def n_items(self) -> int:
         """Number of items the model knows."""
-        return len(self.ranking.weight)
+        return int(self.ranking.weight.shape[0])
 
     @property
     def accelerated(self) -> bool:
@@ -288,12 +288,12 @@ class Ranking:
         self.weight: Float32[torch.Tensor, "items width"] = output.weight.detach()
         self.bias: Float32[torch.Tensor, " items"] = output.bias.detach().float()
         on_cpu = self.weight.device.type == "cpu"
-        self.rounded = None
+        rounded = wide = None
         if on_cpu and self.weight.shape[1] <= MAX_WIDTH and multiplies_int8():
-            self.rounded = RoundedTable(self.weight, self.bias)
-        self.wide = None
+            rounded = RoundedTable(self.weight, self.bias)
         if on_cpu and 8 * self.weight.numel() <= WIDE_BYTES:
-            self.wide = self.weight.to(torch.float64)
+            wide = self.weight.to(torch.float64)
+        self.table = LinearTable(self.weight, self.bias, rounded=rounded, wide=wide)
 
     @torch.no_grad()
     def encoded(
@@ -314,8 +314,7 @@ class Ranking:
 
     def scorer(self, code: Float64[torch.Tensor, "batch latent"]) -> LinearScorer:
         """Scores of codes."""
-        hidden = self.hidden(code)
-        return LinearScorer(hidden, self.weight, self.bias, rounded=self.rounded, wide=self.wide)
+        return LinearScorer(self.hidden(code), self.table)
 
 
 def _stored(network: Network) -> dict[str, torch.Tensor]:

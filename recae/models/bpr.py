@@ -20,7 +20,7 @@ from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.scorer import Scorer
-from recae.ranking.scorers import factor_scorer
+from recae.ranking.scorers import LinearTable
 
 
 @final
@@ -112,6 +112,7 @@ class BPR(Recommender):
         self._factors: Float32[np.ndarray, "items factors"] | None = None
         self._bias: Float32[np.ndarray, " items"] | None = None
         self._counts: Int64[np.ndarray, " items"] | None = None
+        self._table: LinearTable | None = None
 
     @property
     def n_items(self) -> int:
@@ -175,6 +176,7 @@ class BPR(Recommender):
         on_grid = weights_on_grid(torch.from_numpy(np.ascontiguousarray(factors)))
         self._factors = on_grid.numpy()
         self._bias = bias
+        self._table = LinearTable.of(self._factors, bias)
         self._counts = counts
         self._disliked = even_draws(counts.astype(np.float64), N_DRAWS)
         popular = self.config.popularity * np.log1p(counts)
@@ -207,8 +209,8 @@ class BPR(Recommender):
 
     def scorer(self, histories: Histories) -> Scorer:
         """Scores of `histories`."""
-        users = self.user_factors(histories)
-        return factor_scorer(users, fitted(self._factors, self.name), self._bias)
+        table: LinearTable = fitted(self._table, self.name)
+        return table.scorer(self.user_factors(histories))
 
     def arrays(self) -> Arrays:
         """``item_factors`` and ``item_bias``, float32, and ``counts``, int64.

@@ -21,7 +21,7 @@ from recae.options import Options, Range, configured_by, option
 from recae.ranking.fixed_point import exact_row_sums, weights_on_grid
 from recae.ranking.recommender import Arrays, Recommender, fitted
 from recae.ranking.scorer import Scorer
-from recae.ranking.scorers import SparseScorer, SparseTable, SumScorer, TableScorer, factor_scorer
+from recae.ranking.scorers import LinearTable, SparseScorer, SparseTable, SumScorer, TableScorer
 
 _SPARSE = {
     "gram_data": (np.float32, 1),
@@ -200,14 +200,14 @@ class _SparseFilters:
         self._gram = SparseTable(gram)
         self._encoder = weights_on_grid(torch.from_numpy(encoder))
         self._decoder = weights_on_grid(torch.from_numpy(decoder)).numpy()
+        self._low_pass = LinearTable.of(self._decoder)
         self.n_items = len(encoder)
 
     def scorer(self, histories: Histories) -> Scorer:
         items = torch.from_numpy(histories.matrix.indices.astype(np.int64))
         offsets = torch.from_numpy(histories.matrix.indptr[:-1].astype(np.int64))
         codes = exact_row_sums(self._encoder, items, offsets).numpy()
-        low_pass = factor_scorer(codes, self._decoder)
-        return SumScorer([SparseScorer(self._gram, histories), low_pass])
+        return SumScorer([SparseScorer(self._gram, histories), self._low_pass.scorer(codes)])
 
     def arrays(self) -> Arrays:
         gram = self._gram.entries

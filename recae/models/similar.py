@@ -14,7 +14,7 @@ from recae.ranking.fixed_point import EXACT_BITS, WEIGHT_BITS, weights_on_grid
 from recae.ranking.propose import recommend_chunk
 from recae.ranking.recommender import Indices, Recommender, allowed_items
 from recae.ranking.scorer import Scorer, rows_at_once
-from recae.ranking.scorers import factor_scorer
+from recae.ranking.scorers import LinearTable
 from recae.ranking.topk import TopK
 
 
@@ -42,6 +42,7 @@ class NearestItems:
         self._unit = np.zeros((0, 0), dtype=np.float32)
         if isinstance(model, ItemVectors):
             self._unit = unit_rows(model.item_vectors())
+            self._table = LinearTable.of(self._unit)
         elif isinstance(model, ItemWeights):
             self._weights = model
         else:
@@ -98,7 +99,7 @@ class NearestItems:
     def _scorer(self, alone: Histories) -> Scorer:
         if self._weights is not None:
             return self._weights.item_scorer(alone)
-        return factor_scorer(self._unit[alone.matrix.indices].astype(np.float64), self._unit)
+        return self._table.scorer(self._unit[alone.matrix.indices].astype(np.float64))
 
 
 def unit_rows(vectors: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:

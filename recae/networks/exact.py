@@ -38,11 +38,14 @@ class GridLinear(nn.Module):
         bias = layer.bias
         self.bias = layer.weight.new_zeros(len(layer.weight)) if bias is None else bias.detach()
         self.bias = self.bias.float()
+        self._wide: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Float[Tensor, "*rows n"]) -> Float64[Tensor, "*rows out"]:
         """``x @ weight.T + bias``."""
+        if self._wide is None:  # once: the output layer, which may be huge, is never called
+            self._wide = self.weight.to(torch.float64).T, self.bias.to(torch.float64)
         rows = x.to(torch.float64).reshape(-1, x.shape[-1])
-        out = exact_linear(rows_on_grid(rows, n_terms=rows.shape[1]), self.weight, self.bias)
+        out = exact_linear(rows_on_grid(rows, n_terms=rows.shape[1]), *self._wide)
         return out.reshape(*x.shape[:-1], out.shape[1])
 
 

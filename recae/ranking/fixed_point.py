@@ -101,16 +101,19 @@ def rows_on_grid(x: Float64[Tensor, "rows n"], *, n_terms: int) -> Float64[Tenso
     bits = min(FLOAT32_BITS, EXACT_BITS - WEIGHT_BITS - math.ceil(math.log2(max(2, n_terms))))
     if x.shape[1] == 0:
         return x
+    if x.shape[0] == 1:  # the same by fewer calls: this is what a request waits for
+        one_step = math.ldexp(1.0, math.frexp(float(x.abs().max()))[1] - bits)
+        return (x / one_step).round_().mul_(one_step)
     exponent = torch.frexp(x.abs().amax(dim=1, keepdim=True)).exponent
     step = torch.ldexp(torch.ones_like(x[:, :1]), exponent - bits)
     return (x / step).round() * step
 
 
 def exact_linear(
-    x: Float64[Tensor, "rows n"], weight: Float32[Tensor, "out n"], bias: Float32[Tensor, " out"]
+    x: Float64[Tensor, "rows n"], weight: Float64[Tensor, "n out"], bias: Float64[Tensor, " out"]
 ) -> Float64[Tensor, "rows out"]:
-    """``x @ weight.T + bias`` for gridded `x` and `weight`, the sum exact, then one rounding."""
-    return x @ weight.to(torch.float64).T + bias.to(torch.float64)
+    """``x @ weight + bias`` for gridded `x` and `weight`, the sum exact, then one rounding."""
+    return x @ weight + bias
 
 
 def exact_row_sums(
@@ -132,6 +135,10 @@ def exact_row_sums(
     offsets
         Where each bag starts in `items`.
     """
+    if len(offsets) == 1 and table.device.type == "cpu":  # the same by fewer calls
+        groups = torch.arange(0, len(items), _EXACT_ROWS)
+        added = torch.nn.functional.embedding_bag(items, table, groups, mode="sum")
+        return added.sum(dim=0, keepdim=True, dtype=torch.float64)
     lengths = torch.cat([offsets[1:], offsets.new_tensor([len(items)])]) - offsets
     groups = (lengths + _EXACT_ROWS - 1) // _EXACT_ROWS
     last = groups.cumsum(0)
@@ -153,23 +160,8 @@ def exact_row_sums(
     return sums
 
 
-def largest_products(
-    hidden: Float64[Tensor, "rows n"],
-    weight: Float32[Tensor, "items n"],
-    bias: Float32[Tensor, " items"],
-) -> tuple[Float64[Tensor, " rows"], float]:
-    """Bound of ``|hidden @ weight.T|`` for each row (Cauchy-Schwarz), and the largest ``|bias|``.
-
-    The norms are not rounded up: they may be too small by a millionth or so.
-    """
-    product = hidden.norm(dim=1) * float(weight.norm(dim=1).max() if len(weight) else 0.0)
-    return product, float(bias.abs().max()) if len(bias) else 0.0
-
-
 def float32_error(
-    hidden: Float64[Tensor, "rows n"],
-    weight: Float32[Tensor, "items n"],
-    bias: Float32[Tensor, " items"],
+    hidden: Float64[Tensor, "rows n"], norm: float, largest_bias: float
 ) -> Float64[Tensor, " rows"]:
     """Bound of the error of ``hidden @ weight.T + bias`` when computed in float32, any order.
 
@@ -177,10 +169,18 @@ def float32_error(
     each by ``2**-24`` of a partial sum no larger than ``|h| |w|`` (Cauchy-Schwarz), plus the bias
     and the rounding of the exact result to float32 (Higham 2002, sec. 3.1). Where the user let
     CUDA multiply in TF32, both factors round by ``2**-11`` (``2**-10`` where they are cut) before.
+
+    Parameters
+    ----------
+    hidden
+        Rows on their grid, ``n`` wide.
+    norm, largest_bias
+        Largest norm of a row of `weight` and largest absolute bias. Norms are not rounded up: they
+        may be too small by a millionth or so, which the bound has room for.
     """
-    product, largest_bias = largest_products(hidden, weight, bias)
+    product = hidden.norm(dim=1) * norm
     bound: Tensor = 2.0**-24 * 1.01 * ((hidden.shape[1] + 4) * product + 4 * largest_bias)
-    if weight.is_cuda and tf32_allowed():
+    if hidden.is_cuda and tf32_allowed():
         bound += 2.0**-9 * 1.01 * product
     return bound
 

@@ -46,7 +46,7 @@ def recommend_chunk(
         proposals = proposals_of(scorer)
         best = BestLists(len(histories), k)
         for block, scores in proposals.blocks:
-            _mask_block(scores, block, masks, allowed)
+            _mask_block(scores, block, masks, allowed, histories.n_items)
             lacking = lacking_of(scorer)
             if lacking is not None:
                 scores[lacking] = -torch.inf
@@ -74,11 +74,14 @@ def _mask_block(
     block: slice,
     masks: list[tuple[np.ndarray, np.ndarray]],
     allowed: Bool[np.ndarray, " items"] | None,
+    n_items: int,
 ) -> None:
     """Set the scores of items that may not be listed to minus infinity, in place."""
     for rows, columns in masks:
-        inside = (columns >= block.start) & (columns < block.stop)
-        scores[_on(scores, rows[inside]), _on(scores, columns[inside] - block.start)] = -torch.inf
+        if block != slice(0, n_items):
+            inside = (columns >= block.start) & (columns < block.stop)
+            rows, columns = rows[inside], columns[inside] - block.start
+        scores[_on(scores, rows), _on(scores, columns)] = -torch.inf
     if allowed is not None:
         scores[:, ~_on(scores, allowed[block])] = -torch.inf
 

@@ -347,8 +347,10 @@ class Recommender(ABC):
                 f"exclude has shape {per_row.matrix.shape}; histories have {histories.matrix.shape}"
             )
 
+        everybody_here = slice(0, len(histories))
+
         def rank(rows: slice) -> TopK:
-            chunk = histories.take(rows)
+            chunk = histories if rows == everybody_here else histories.take(rows)
             hidden = [chunk.matrix] if exclude_seen else []
             if exclude_seen and chunk.seen is not None:
                 hidden.append(chunk.seen)

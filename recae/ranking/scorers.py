@@ -20,7 +20,7 @@ from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.ranking.fixed_point import columns_on_grid, float32_error, largest_products, rows_on_grid
+from recae.ranking.fixed_point import columns_on_grid, float32_error, rows_on_grid
 from recae.ranking.rounded import RoundedTable
 from recae.ranking.sampled import sampled_products
 from recae.ranking.scorer import (
@@ -33,6 +33,7 @@ from recae.ranking.scorer import (
 )
 
 WIDE_BYTES = 1 << 28  # of a float64 copy of the output layer
+FEW_PAIRS = 256  # are gathered one by one: a sparse pattern costs more
 GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
 _LARGEST = float(np.finfo(np.float32).max)
 _TINY = 2.0**-120  # more than what float32 loses where it underflows
@@ -54,6 +55,57 @@ class Summand(Scorer, Protocol):
 
 
 @final
+class LinearTable:
+    """A table of item vectors, and what of it every request needs.
+
+    Parameters
+    ----------
+    weight
+        A row for each item, from `weights_on_grid`.
+    bias
+        A number for each item. None where scores come from the history alone: then a vector of 0
+        is no evidence for any item.
+    rounded
+        `weight` and `bias` in 8 bits, where that is faster.
+    wide
+        `weight` in float64, where there is room for it.
+
+    Attributes
+    ----------
+    norm, largest_bias
+        Largest norm of a row, and largest absolute bias.
+    """
+
+    def __init__(
+        self,
+        weight: Float32[Tensor, "items width"],
+        bias: Float32[Tensor, " items"] | None = None,
+        *,
+        rounded: RoundedTable | None = None,
+        wide: Float64[Tensor, "items width"] | None = None,
+    ) -> None:
+        self.weight, self.rounded, self.wide = weight, rounded, wide
+        self.from_history = bias is None
+        self.bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
+        self.norm = float(weight.norm(dim=1).max()) if weight.shape[0] else 0.0
+        self.largest_bias = float(self.bias.abs().max()) if weight.shape[0] else 0.0
+
+    @classmethod
+    def of(
+        cls,
+        items: Float32[np.ndarray, "items factors"],
+        bias: Float32[np.ndarray, " items"] | None = None,
+    ) -> "LinearTable":
+        """Table of arrays, `items` from `weights_on_grid`."""
+        return cls(torch.from_numpy(items), None if bias is None else torch.from_numpy(bias))
+
+    def scorer(self, users: Float64[np.ndarray, "users factors"]) -> "LinearScorer":
+        """`Scorer` of ``users @ weight.T + bias``; the vectors are rounded to their grid here."""
+        n_terms = max(1, users.shape[1])
+        return LinearScorer(rows_on_grid(torch.from_numpy(users), n_terms=n_terms), self)
+
+
+@final
 class LinearScorer:
     """`Scorer` of ``hidden @ weight.T + bias``.
 
@@ -61,46 +113,26 @@ class LinearScorer:
     ----------
     hidden
         From `rows_on_grid`.
-    weight
-        A row for each item, from `weights_on_grid`.
-    bias
-        A number for each item.
-    rounded
-        `weight` and `bias` in 8 bits, where that is faster.
-    wide
-        `weight` in float64, where there is room for it.
-    from_history
-        Whether scores come from the history alone, so that a vector of 0 is no evidence for any
-        item.
+    table
+        Weight and bias.
     """
 
-    def __init__(
-        self,
-        hidden: Float64[Tensor, "users width"],
-        weight: Float32[Tensor, "items width"],
-        bias: Float32[Tensor, " items"],
-        *,
-        rounded: RoundedTable | None = None,
-        wide: Float64[Tensor, "items width"] | None = None,
-        from_history: bool = False,
-    ) -> None:
-        self._hidden, self._weight, self._bias = hidden, weight, bias
-        self._rounded = rounded
-        self._wide = wide
-        self._from_history = from_history
+    def __init__(self, hidden: Float64[Tensor, "users width"], table: LinearTable) -> None:
+        self._hidden, self._table = hidden, table
+        self._weight, self._bias = table.weight, table.bias
         self._block = slice(0)
 
     def proposals(self) -> Proposals:
         """Scores from the rounded layer, or else those of `blocks`."""
-        if self._rounded is not None:
-            return self._rounded.proposals(self._hidden)  # of networks alone
+        if self._table.rounded is not None:
+            return self._table.rounded.proposals(self._hidden)  # of networks alone
         return Proposals(self.blocks(), self.error_bound())
 
     @torch.no_grad()
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
         """Float32 scores of all items, a block of items at a time."""
         hidden = self._hidden.to(torch.float32)  # exact: see `rows_on_grid`
-        for block in item_blocks(len(self._weight), len(hidden)):
+        for block in item_blocks(self._weight.shape[0], hidden.shape[0]):
             self._block = block
             yield block, torch.addmm(self._bias[block], hidden, self._weight[block].T)
 
@@ -109,9 +141,10 @@ class LinearScorer:
         self, rows: Int64[np.ndarray, " pairs"], items: Int64[np.ndarray, " pairs"]
     ) -> Float32[np.ndarray, " pairs"]:
         """Scores whose sums are exact, rounded once to float32."""
-        if self._wide is not None:
+        wide = self._table.wide
+        if wide is not None and len(rows) > FEW_PAIRS:
             bias = self._bias.to(torch.float64)
-            sums = sampled_products(self._hidden, self._wide, bias, rows, items)
+            sums = sampled_products(self._hidden, wide, bias, rows, items)
             return sums.astype(np.float32)
         out = np.empty(items.shape, dtype=np.float32)
         at_once = max(1, GATHERED // max(1, self._hidden.shape[1]))
@@ -126,12 +159,15 @@ class LinearScorer:
 
     def error_bound(self) -> Float64[np.ndarray, " users"]:
         """Bound of the difference between both, see `float32_error`."""
-        return float32_error(self._hidden, self._weight, self._bias).cpu().numpy()
+        table = self._table
+        return float32_error(self._hidden, table.norm, table.largest_bias).cpu().numpy()
 
     def lacking(self) -> Bool[Tensor, "users block"] | None:
         """All items of a history whose vector is 0, where no bias speaks for an item."""
+        if not self._table.from_history:
+            return None
         nothing = ~self._hidden.any(dim=1)
-        if not (self._from_history and nothing.any()):
+        if not nothing.any():
             return None
         return nothing[:, None].expand(-1, self._block.stop - self._block.start)
 
@@ -143,29 +179,9 @@ class LinearScorer:
 
     def largest(self) -> Float64[np.ndarray, " users"]:
         """Bound by Cauchy and Schwarz, and the largest bias."""
-        product, bias = largest_products(self._hidden, self._weight, self._bias)
-        return (1.01 * (product + bias)).cpu().numpy()
-
-
-def factor_scorer(
-    users: Float64[np.ndarray, "users factors"],
-    items: Float32[np.ndarray, "items factors"],
-    bias: Float32[np.ndarray, " items"] | None = None,
-) -> LinearScorer:
-    """`Scorer` of ``users @ items.T + bias``; without `bias` a vector of 0 is no evidence.
-
-    Parameters
-    ----------
-    users
-        A vector each; rounded here to the grid on which products with `items` add exactly.
-    items
-        A table from `recae.ranking.fixed_point.weights_on_grid`.
-    bias
-        Added to each item's product; none where it is None.
-    """
-    hidden = rows_on_grid(torch.from_numpy(users), n_terms=max(1, users.shape[1]))
-    offset = torch.zeros(len(items)) if bias is None else torch.from_numpy(bias)
-    return LinearScorer(hidden, torch.from_numpy(items), offset, from_history=bias is None)
+        product = self._hidden.norm(dim=1) * self._table.norm
+        largest: np.ndarray = (1.01 * (product + self._table.largest_bias)).cpu().numpy()
+        return largest
 
 
 @final

@@ -18,6 +18,7 @@ from torch import Tensor
 from recae.errors import RecaeError
 
 _LARGEST = 16  # items of a group: more are slow to look at again, fewer have many maxima to sort
+_FEW = 65_536  # scores that are looked at one by one
 _EXPANDED = 2_097_152  # scores of groups looked at again at once
 
 
@@ -50,6 +51,8 @@ class Groups:
             If a score is NaN or positive infinity; minus infinity marks items left out.
         """
         n_users, n_items = scores.shape
+        if scores.numel() <= _FEW and scores.dtype == torch.float32:  # as they are: groups of one
+            return cls(scores, _finite(scores), 1)
         size = max(1, min(_LARGEST, 1 << max(1, n_items // (4 * k)).bit_length() - 1))
         n_whole = n_items // size * size
         whole, rest = scores[:, :n_whole], scores[:, n_whole:]
@@ -59,10 +62,7 @@ class Groups:
             maxima = whole.reshape(n_users, -1, size).amax(dim=2)
         if n_whole < n_items:
             maxima = torch.cat([maxima, rest.amax(dim=1, keepdim=True)], dim=1)
-        maxima = maxima.to(torch.float32).contiguous()
-        if not bool((maxima < torch.inf).all()):
-            raise RecaeError("a model gave scores that are not finite")
-        return cls(scores, maxima, size)
+        return cls(scores, _finite(maxima.to(torch.float32).contiguous()), size)
 
     def kth(self, k: int) -> Float64[np.ndarray, " users"]:
         """A number that at least `k` scores reach, near the largest such; ``-inf`` if none."""
@@ -79,13 +79,18 @@ class Groups:
 
         A part at a time: all pairs of a user come in one part.
         """
-        n_users, n_items = self.scores.shape
         size = self.size
+        least = _below(floor).to(self.maxima.device)
+        hits = (self.maxima >= least[:, None]) & (self.maxima > -torch.inf)
+        if size == 1:
+            user, item = torch.nonzero(hits, as_tuple=True)
+            if len(user):
+                yield user.cpu().numpy(), item.cpu().numpy()
+            return
+        n_users, n_items = self.scores.shape
         across = self.scores.stride(0) == 1
         flat = (self.scores.T if across else self.scores).reshape(-1)
         by_user, by_item = (1, n_users) if across else (n_items, 1)
-        least = _below(floor).to(self.maxima.device)
-        hits = (self.maxima >= least[:, None]) & (self.maxima > -torch.inf)
         ends = (hits.sum(dim=1) * size).cumsum(0).cpu().numpy()
         start = 0
         steps = torch.arange(size, device=hits.device) * by_item
@@ -113,3 +118,10 @@ def _below(values: Float64[np.ndarray, " n"]) -> Float[Tensor, " n"]:
     near = values.astype(np.float32)
     lower = np.nextafter(near, np.float32(-np.inf))
     return torch.from_numpy(np.where(near > values, lower, near))
+
+
+def _finite(maxima: Float[Tensor, "users groups"]) -> Float[Tensor, "users groups"]:
+    """`maxima`, refused where one is NaN or positive infinity."""
+    if not bool((maxima < torch.inf).all()):
+        raise RecaeError("a model gave scores that are not finite")
+    return maxima

@@ -271,7 +271,7 @@ class RecommendationService:
             If the user is not known.
         """
         snapshot = self._snapshot
-        row = snapshot.stored([snapshot.row_of(user)])
+        row = snapshot.stored(snapshot.row_of(user))
         oldest_first = slice(None) if row.order is None else np.argsort(row.order)
         return snapshot.bundle.items.ids_at(row.matrix.indices[oldest_first])
 

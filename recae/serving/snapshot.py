@@ -38,6 +38,8 @@ class Question:
         Who will answer.
     row
         Row of the stored history, where `source` is ``"model"``.
+    stored
+        That history.
     history, exclude
         Known items, in the order given.
     candidates
@@ -49,6 +51,7 @@ class Question:
     request: Request
     source: Source
     row: int
+    stored: Histories | None
     history: Int64[np.ndarray, " h"]
     exclude: Int64[np.ndarray, " e"]
     candidates: Int64[np.ndarray, " c"] | None
@@ -118,10 +121,10 @@ class Snapshot:
         """
         return NearestItems(self.bundle.model)
 
-    def stored(self, rows: Sequence[int]) -> Histories:
-        """Stored histories of `rows`."""
+    def stored(self, row: int) -> Histories:
+        """Return the stored history at `row`."""
         assert self.bundle.histories is not None
-        return self.bundle.histories.take(np.array(rows, dtype=np.int64))
+        return self.bundle.histories.take(slice(row, row + 1))
 
     def answers(self, requests: Sequence[Request]) -> list[Recommendations | DataError]:
         """Return, for each of `requests`, its answer or why there is none.
@@ -164,12 +167,13 @@ class Snapshot:
         warnings: list[str] = []
         exclude = self.known("exclude", request.exclude, warnings)
         candidates = self.allowed(request.candidates, warnings)
-        history, row = np.zeros(0, dtype=np.int64), -1
+        history, row, stored = np.zeros(0, dtype=np.int64), -1, None
         source: Source = "model" if request.history is None else "fold_in"
         try:
             if request.user is not None:
                 row = self.row_of(request.user)
-                empty = not len(self.stored([row]).matrix.indices)
+                stored = self.stored(row)
+                empty = not len(stored.matrix.indices)
             else:
                 history = self._folded_in(request.history or (), warnings)
                 empty = not len(history)
@@ -182,7 +186,8 @@ class Snapshot:
             if empty:
                 source = source if request.fallback == "none" else "popularity"
                 warnings.append("the history is empty; the list is the same for everybody")
-        return Question(request, source, row, history, exclude, candidates, tuple(warnings))
+        told = tuple(warnings)
+        return Question(request, source, row, stored, history, exclude, candidates, told)
 
     def _folded_in(self, ids: Sequence[str], warnings: list[str]) -> Int64[np.ndarray, " h"]:
         known = self.known("history", ids, warnings)
@@ -234,8 +239,7 @@ class Snapshot:
         allowed[question.exclude] = False
         if question.request.exclude_seen:
             allowed[question.history] = False
-            if question.row >= 0:
-                stored = self.stored([question.row])
+            if (stored := question.stored) is not None:
                 allowed[stored.matrix.indices] = False
                 allowed[[] if stored.seen is None else stored.seen.indices] = False
         return allowed
@@ -262,8 +266,12 @@ class Snapshot:
 
     def histories(self, questions: Sequence[Question]) -> Histories:
         """Histories of `questions` that agree in their source, a row each."""
+        if len(questions) == 1 and questions[0].stored is not None:
+            return questions[0].stored
         if questions[0].source == "model":
-            return self.stored([question.row for question in questions])
+            assert self.bundle.histories is not None
+            rows = np.array([question.row for question in questions], dtype=np.int64)
+            return self.bundle.histories.take(rows)
         return Histories.from_lists(
             [question.history.tolist() for question in questions], n_items=len(self.bundle.items)
         )
