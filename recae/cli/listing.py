@@ -38,9 +38,9 @@ def show_options(
 
 
 def _about(kind: type[Any]) -> str:
-    """First paragraph of the docstring, in one line."""
+    """First paragraph of the docstring, in one line, and what a protocol does with seen pairs."""
     first = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
-    return " ".join(first.replace("`", "").split())
+    return " ".join([*first.replace("`", "").split(), getattr(kind, "of_seen", "")]).strip()
 
 
 def _rows(options: type[Options], in_full: bool) -> list[str]:

@@ -28,10 +28,21 @@ class SplitProtocol(Options, ABC):
     """One protocol; its subclasses are frozen dataclasses whose fields are its options.
 
     A field named ``rng`` is the seed of a protocol that draws. Instances hold checked values.
+
+    Attributes
+    ----------
+    name
+        Name on the command line.
+    of_seen
+        What becomes of the pairs of `Interactions.seen`, one sentence.
     """
 
     __slots__ = ()
     name: ClassVar[str]
+    of_seen: ClassVar[str] = (
+        "Pairs below a minimum rating are drawn like the rest, and those on the side that is shown"
+        " are left out of lists."
+    )
 
     @abstractmethod
     def parts(self, data: Interactions) -> Parts:

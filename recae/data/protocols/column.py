@@ -24,6 +24,9 @@ class Column(SplitProtocol):
     """
 
     name: ClassVar[str] = "column"
+    of_seen: ClassVar[str] = (
+        "Pairs below a minimum rating stay candidates, as in published figures."
+    )
     validation_fraction: float | None = option(
         None,
         above=0,

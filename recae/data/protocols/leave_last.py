@@ -25,6 +25,9 @@ class LeaveLast(SplitProtocol):
     """
 
     name: ClassVar[str] = "leave-last"
+    of_seen: ClassVar[str] = (
+        "Pairs below a minimum rating that happened before what is asked for are left out of lists."
+    )
     validation: bool = option(True, help="Whether to have a validation part.")
 
     def parts(self, data: Interactions) -> Parts:

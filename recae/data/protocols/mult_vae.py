@@ -40,6 +40,9 @@ class MultVAESplit(SplitProtocol):
     """
 
     name: ClassVar[str] = "mult-vae"
+    of_seen: ClassVar[str] = (
+        "Pairs below a minimum rating stay candidates, as in published figures."
+    )
     held_out_users: int = option(
         10_000,
         low=1,

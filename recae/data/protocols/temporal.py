@@ -28,6 +28,9 @@ class Temporal(SplitProtocol):
     """
 
     name: ClassVar[str] = "temporal"
+    of_seen: ClassVar[str] = (
+        "Pairs below a minimum rating that happened before what is asked for are left out of lists."
+    )
     at: str | None = option(
         None,
         help="Start of the test period: an ISO 8601 date or time (UTC where it names no offset).",
