@@ -155,14 +155,14 @@ def test_a_file_that_could_not_be_read_once_is_read_again(client, path, key, mon
     assert status(client, X_API_Key=key) == 200
     revoke_key(path, key.split("_")[1])
     with monkeypatch.context() as broken:
-        broken.setattr("recae_api.keys.Path.read_bytes", _disk_error)
+        broken.setattr("recae_api.keys.Path.open", _disk_error)
         assert [status(client, X_API_Key=key) for _ in range(3)] == [200] * 3
     assert status(client, X_API_Key=key) == 401
     assert status(client, X_API_Key=keep) == 200
     assert len([r for r in caplog.records if "keys before stay in force" in r.message]) == 1
 
 
-def _disk_error(path):
+def _disk_error(path, mode):
     raise OSError(5, "Input/output error", str(path))
 
 

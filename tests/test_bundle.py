@@ -297,6 +297,16 @@ def test_a_damaged_directory_can_be_saved_into(films: Path) -> None:
 # ---------------------------------------------------------------- damage
 
 
+def test_a_pointer_that_is_a_link_gives_way_and_what_it_names_stays(
+    films: Path, tmp_path: Path
+) -> None:
+    (films / "CURRENT").rename(tmp_path / "elsewhere")
+    (films / "CURRENT").symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere").read_bytes()
+    assert save(films, l2=2.0) == works(films)
+    assert (tmp_path / "elsewhere").read_bytes() == before
+
+
 def refused(root: Path, path: Path) -> None:
     """See that `path` is refused by its name, or what ``CURRENT`` names."""
     with pytest.raises(BundleError) as caught:

@@ -1,6 +1,7 @@
 """`recae keys`: what it makes opens the service, what it revokes does not."""
 
 import json
+import os
 
 import pytest
 
@@ -112,3 +113,52 @@ def test_a_key_needs_a_name(run, tmp_path, name):
     assert (code, out) == (2, ""), err
     assert "the name of a key is empty" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_the_file_stays_and_the_file_is_changed(run, tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "keys.json", tmp_path / "keys.json"
+    link.symlink_to(target)  # nothing is there yet
+    key = run("keys", "create", link, "--name", "shop")[1].strip()
+    assert run("keys", "create", link, "--name", "ops")[0] == 0
+    assert [k["name"] for k in json.loads(run("keys", "list", target, "--json")[1])] == [
+        "shop",
+        "ops",
+    ]
+    assert run("keys", "revoke", link, key.split("_")[1])[0] == 0
+    assert link.is_symlink()
+    assert [k["name"] for k in json.loads(target.read_text())["keys"]] == ["ops"]
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["keys.json"]
+
+
+@pytest.mark.parametrize("kind", ["loop", "pipe"])
+def test_keys_are_written_to_files_only(run, tmp_path, kind):
+    path = tmp_path / "keys.json"
+    path.symlink_to(path) if kind == "loop" else os.mkfifo(path)
+    for arguments in (["create", path, "--name", "x"], ["revoke", path, "0" * 8]):
+        code, out, err = run("keys", *arguments)
+        assert (code, out) == (5, "")
+        assert "it is no file" in err
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "a\u202eb", "a\tb"])
+def test_the_name_of_a_key_is_one_printable_line(run, tmp_path, name):
+    path = tmp_path / "keys.json"
+    code, out, err = run("keys", "create", path, "--name", name)
+    assert (code, out) == (2, "")
+    assert "printable characters are accepted" in err
+    assert not path.exists()
+    assert run("keys", "create", path, "--name", "shop")[0] == 0
+    path.write_text(path.read_text().replace('"shop"', json.dumps(name)))  # of an older recae
+    code, out, err = run("keys", "list", path)
+    assert (code, out.count("\n")) == (0, 1), err
+    assert out[:-1].isprintable()
+    code, out, err = run("keys", "list", path, "--json")
+    assert json.loads(out)[0]["name"] == name
+    assert out.replace("\n", "").isprintable()
+
+
+def test_a_file_of_keys_without_an_end_is_refused(run):
+    code, out, err = run("keys", "list", "/dev/zero")
+    assert (code, out) == (3, "")
+    assert "it has more than 16 MiB" in err

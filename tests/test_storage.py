@@ -86,6 +86,38 @@ def test_a_named_link_stands_for_what_it_points_to(tmp_path: Path) -> None:
     assert storage.named_file(tmp_path / "file") == tmp_path / "file"
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: storage.write_atomic(path, b"new"),
+        lambda path: storage.write_json(path, "new"),
+        lambda path: storage.write_parquet(path, pa.table({"n": [1]})),
+        lambda path: storage.write_safetensors(path, {"n": np.zeros(1)}),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_names_is_written(
+    tmp_path: Path, write: Callable[[Path], object], there: bool
+) -> None:
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "target", tmp_path / "link"
+    if there:
+        target.write_bytes(b"old")
+    link.symlink_to(Path("far") / "target")
+    write(link)
+    assert link.is_symlink()
+    assert target.read_bytes() not in (b"", b"old")
+    assert names(tmp_path / "far") == ["target"]
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    for refusing in (storage.named_file, lambda path: storage.write_atomic(path, b"x")):
+        with pytest.raises(ConfigError, match="is a link that leads to itself; name a file"):
+            refusing(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     storage.write_json(tmp_path / "a.json", {"b": "é", "a": [1, 2.5, None]})
     text = (tmp_path / "a.json").read_text("utf-8")

@@ -33,6 +33,7 @@ Scope = Literal["recommend", "admin"]
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 _DEFAULT: Final[tuple[Scope, ...]] = ("recommend",)
+_MAX_BYTES: Final = 16 << 20  # some 60,000 keys
 _LOG: Final = logging.getLogger(__name__)
 _KEY: Final = re.compile(r"recae_([0-9a-f]{8})_([0-9a-f]{64})")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -105,7 +106,8 @@ def create_key(
     Raises
     ------
     ConfigError
-        If `name` is empty, a scope is unknown, or `expires` has no time zone.
+        If `name` is empty or holds control characters, a scope is unknown, or `expires` has no time
+        zone.
     DataError
         If the file is not one of keys.
     ResourceError
@@ -113,6 +115,8 @@ def create_key(
     """
     if not name.strip():
         raise ConfigError("the name of a key is empty; whose key it is is accepted")
+    if not name.isprintable():
+        raise ConfigError(f"the name of a key is {name!r}; printable characters are accepted")
     secret = secrets.token_hex(32)
     key = Key(
         id=secrets.token_hex(4),
@@ -122,6 +126,7 @@ def create_key(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         expires=None if expires is None else expires.isoformat(timespec="seconds"),
     )
+    path = _named(path)
     with _held(path):
         _write(path, [*(read_keys(path) if path.exists() else ()), key])
     return f"recae_{key.id}_{secret}"
@@ -139,6 +144,7 @@ def revoke_key(path: Path, key_id: str) -> None:
     ResourceError
         If the file cannot be written.
     """
+    path = _named(path)
     with _held(path):
         keys = read_keys(path)
         if key_id not in {key.id for key in keys}:
@@ -152,16 +158,36 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     Raises
     ------
     DataError
-        If the file is missing or not one of keys.
+        If the file is missing, larger than 16 MiB, or not one of keys.
     """
     try:
-        return _File.model_validate_json(path.read_bytes()).keys
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise DataError(
+                f"{path} is not a file of API keys: it has more than {_MAX_BYTES >> 20} MiB"
+            )
+        return _File.model_validate_json(content).keys
     except OSError as error:
         raise DataError(f"{path} is not a file of API keys: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{path} is not a file of API keys: {where} {first['msg']}") from error
+
+
+def _named(path: Path) -> Path:
+    """File to write where people named `path`: what a link points to, never the link.
+
+    Raises
+    ------
+    ResourceError
+        If what is there is no file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise ResourceError(f"{path} cannot be written: it is no file")
+    return target
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from recae.cli.output import show
+from recae.cli.output import one_line, show
 
 
 @click.command("explain")
@@ -38,6 +38,8 @@ def command(
         "score": answer.score,
         "reasons": [{"item": r.item, "weight": r.weight, "title": r.title} for r in reasons],
     }
-    lines = [f"{answer.score:9.4f}  {item}  {answer.title or ''}".rstrip()]
-    lines += [f"{r.weight:+9.4f}  {r.item}  {r.title or ''}".rstrip() for r in reasons]
+    lines = [f"{answer.score:9.4f}  {one_line(item)}  {one_line(answer.title or '')}".rstrip()]
+    lines += [
+        f"{r.weight:+9.4f}  {one_line(r.item)}  {one_line(r.title or '')}".rstrip() for r in reasons
+    ]
     show(value, "\n".join(lines), as_json=as_json)

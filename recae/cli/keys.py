@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recae.cli.output import show
+from recae.cli.output import one_line, show
 
 _FILE = click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -50,7 +50,7 @@ def list_keys(path: Path, as_json: bool) -> None:
     keys = read_keys(path)
     value = [{k: v for k, v in asdict(key).items() if k != "sha256"} for key in keys]
     lines = [
-        f"{key.id}  {key.name}  {','.join(key.scopes)}  made {key.created}"
+        f"{one_line(key.id)}  {one_line(key.name)}  {','.join(key.scopes)}  made {key.created}"
         + ("" if key.expires is None else f"  {'ended' if key.expired else 'ends'} {key.expires}")
         for key in keys
     ]

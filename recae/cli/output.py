@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +13,12 @@ from recae.errors import ConfigError
 
 LISTS = click.Choice(["csv", "parquet", "jsonl"])
 """The formats of lists: `recae.serving.lists.FORMATS`, whose module loads pyarrow."""
+
+
+# Controls but the line break, other breaks of lines, and what turns the direction of writing.
+_COMMANDS_OF_TERMINALS = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 
 
 @final
@@ -66,8 +73,18 @@ class NewDirectory(click.Path):
 
 
 def show(value: object, text: str, *, as_json: bool) -> None:
-    """Print `value` as JSON, or `text`."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
+    """Print `value` as JSON, or `text`; control characters of either are escaped."""
+    shown = json.dumps(value, indent=2, ensure_ascii=False) if as_json else text
+    click.echo(_COMMANDS_OF_TERMINALS.sub(_escaped, shown))
+
+
+def one_line(text: str) -> str:
+    """`text` of an input as a part of a line: line breaks are escaped too."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def write_text(path: Path | None, text: str) -> None:

@@ -19,7 +19,7 @@ from recae.experiment.figures import require_plots
 from recae.experiment.pictures import curves, segment_figures, training_figures
 from recae.experiment.run import run_summary
 from recae.experiment.table import ComparisonTable, Entry
-from recae.storage import named_file, write_atomic
+from recae.storage import write_atomic
 
 _SHOWN = 12  # items of a history
 
@@ -57,7 +57,7 @@ def write_html(table: ComparisonTable, path: Path, *, command: Sequence[str] = (
         If the file cannot be written.
     """
     ready_for_html(path)
-    write_atomic(named_file(path), html(table, command=command).encode())
+    write_atomic(path, html(table, command=command).encode())
 
 
 def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:

@@ -150,7 +150,10 @@ def save_bundle(
             with suppress(ResourceError):
                 _remove_version(staging)
             raise
-        write_atomic(root / layout.POINTER, layout.pointer_line(version, sha256))
+        pointer = root / layout.POINTER
+        if pointer.is_symlink():  # links are not followed when it is read
+            pointer.unlink()
+        write_atomic(pointer, layout.pointer_line(version, sha256))
         _prune(root, keep, version)
     return version
 

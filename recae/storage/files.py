@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: written beside, fsynced, renamed."""
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -88,23 +89,23 @@ def atomic_file(path: str | Path, *, mode: int = 0o644) -> Iterator[HashingFile]
     Parameters
     ----------
     path
-        The file; what is there before stays until the new one is whole and on the disk.
+        The file, or a link to it, which stays; what is there before stays until the new one is
+        whole and on the disk.
     mode
         Permissions, whatever the umask.
 
     Raises
     ------
     ConfigError
-        If `path` names no file, or what is no file: a device or a pipe.
+        If `path` names no file, or what is no file: a device, a pipe or a link to itself.
     ResourceError
         If the disk refuses; nothing is left behind then.
     BusyError
         If another process is writing the same file.
     """
-    path = Path(path)
+    path = named_file(path)
     if not path.name:
         raise ConfigError(f"the path {str(path)!r} names no file")
-    _refuse_special(path)
     partial = path.with_name(partial_name(path.name))
     with disk_errors(path):
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -136,7 +137,7 @@ def named_file(path: str | Path) -> Path:
     Raises
     ------
     ConfigError
-        If what is there is a device or a pipe.
+        If what is there is a device, a pipe or a link to itself.
     """
     path = Path(path)
     _refuse_special(path)
@@ -147,7 +148,11 @@ def _refuse_special(path: Path) -> None:
     """Refuse to put a file in the place of a device or a pipe, which others use."""
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
-    except (OSError, ValueError):  # nothing is there, or the disk says more when it is written
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigError(f"{path} is a link that leads to itself; name a file") from error
+        return  # nothing is there, or the disk says more when it is written
+    except ValueError:
         return
     if kind not in (stat.S_IFREG, stat.S_IFDIR):
         raise ConfigError(f"{path} is a device, pipe or socket; a file is accepted")

@@ -11,7 +11,7 @@ import numpy as np
 
 from recae.data.report import Dropped, ReadReport
 from recae.errors import DataError
-from recae.storage import atomic_file, named_file
+from recae.storage import atomic_file
 
 SHOWN_LINES = 20
 _SHOWN_TEXT = 80
@@ -128,7 +128,7 @@ def rejects_file(path: Path | None) -> Iterator[io.TextIOWrapper | None]:
         yield None
         return
     with (
-        atomic_file(named_file(path)) as raw,
+        atomic_file(path) as raw,
         io.TextIOWrapper(
             io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", newline=""
         ) as text,
