@@ -1139,6 +1139,39 @@ def test_debugging_is_turned_on_by_yes_only(tmp_path: Path, value: str, traced: 
     assert ("Traceback" in done.stderr) is traced
 
 
+@pytest.mark.parametrize(
+    ("arguments", "stderr", "code"),
+    [
+        ("data split DATA OUT", "2>/dev/full", 0),
+        ("data check missing.csv", "2>/dev/full", 3),
+        ("train DATA -o OUT --model mult-dae --epochs 1 --set mult-dae.hidden=[8]", "2>&-", 0),
+    ],
+)
+def test_work_is_done_where_stderr_cannot_be_written(
+    small: Path, tmp_path: Path, arguments: str, stderr: str, code: int
+) -> None:
+    given = arguments.replace("DATA", str(small)).replace("OUT", str(tmp_path / "out"))
+    command = f"{sys.executable} -m recae {given} {stderr}"
+    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, bool(done.stdout)) == (code, code == 0)
+    whole = [*tmp_path.glob("out/split.json"), *tmp_path.glob("out/CURRENT")]
+    assert len(whole) == (code == 0)
+
+
+def test_a_narrow_address_space_is_enough_or_refused(small: Path, model: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (960_000 << 10, 960_000 << 10))
+
+    for arguments, code, said in (
+        (["data", "check", small], 0, "960 interactions"),
+        (["recommend", model, "--user", "000"], 5, "0.98 GB of address space are allowed"),
+    ):
+        process = _recae(*arguments, preexec_fn=limit)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert said in err
+
+
 _INTERRUPTED = """
 import sys
 import recae.__main__

@@ -1,13 +1,15 @@
 """`recae`: the group of all commands, and what an error looks like from outside."""
 
 import importlib
+import io
 import os
+import resource
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, final
 
 import click
 
@@ -34,6 +36,9 @@ _COMMANDS = {
     "doctor": ("recae.cli.doctor", "What this machine has, and what could be better."),
     "demo": ("recae.cli.demo", "The whole chain on the sample data."),
 }
+
+_WITHOUT_TORCH = ("data", "keys", "models", "protocols", "metrics")
+_ADDRESSES = 3 << 29  # bytes of address space that torch, scipy and Arrow take, and some to work in
 
 
 class _Group(click.Group):
@@ -71,12 +76,14 @@ class _Group(click.Group):
     metavar="MODULE",
     help="Import a module that registers models of yours; repeatable.",
 )
-def cli(debug: bool, modules: tuple[str, ...]) -> None:  # noqa: ARG001  # `main` reads debug
+@click.pass_context
+def cli(context: click.Context, debug: bool, modules: tuple[str, ...]) -> None:  # noqa: ARG001  # `main` reads debug
     """Autoencoder recommenders: from a CSV of interactions to recommendations over HTTP.
 
     Results go to stdout, everything else to stderr. Every option can be given as an environment
     variable, RECAE_TRAIN_EPOCHS for `recae train --epochs`.
     """
+    _limit_addresses(context.invoked_subcommand)
     if modules and "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does: modules of the current directory
     for module in modules:
@@ -88,6 +95,29 @@ def cli(debug: bool, modules: tuple[str, ...]) -> None:  # noqa: ARG001  # `main
             raise click.UsageError(f"there is no module {module!r} to import") from error
 
 
+def _limit_addresses(command: str | None) -> None:
+    """Start no threads of OpenBLAS where they do nothing, or where addresses are limited.
+
+    Each takes megabytes of them, and where one does not start, OpenBLAS tries for ever.
+
+    Raises
+    ------
+    ResourceError
+        If fewer addresses are allowed than the libraries of `command` take.
+    """
+    if "numpy" in sys.modules:  # OpenBLAS has started
+        return
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limited = allowed != resource.RLIM_INFINITY
+    if limited or command in _WITHOUT_TORCH:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if limited and allowed < _ADDRESSES and command not in _WITHOUT_TORCH:
+        raise ResourceError(
+            f"{allowed / 1e9:.2f} GB of address space are allowed (ulimit -v);"
+            f" recae {command} needs {_ADDRESSES / 1e9:.2f} GB"
+        )
+
+
 class _Terminated(BaseException):
     """SIGTERM, raised in the main thread so that files are closed and locks released."""
 
@@ -96,8 +126,35 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 
+@final
+class _Lossy(io.FileIO):
+    """A file that loses what cannot be written: work does not end for want of words about it."""
+
+    def write(self, data: Any) -> int:  # any buffer
+        """Write `data`, or nothing."""
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def _stderr() -> io.TextIOWrapper:
+    """Standard error, whether it is full, closed or nobody reads it."""
+    try:
+        os.fstat(2)
+    except OSError:  # closed: the next file that is opened would get its number, and its lines
+        os.dup2(nowhere := os.open(os.devnull, os.O_WRONLY), 2)
+        if nowhere != 2:
+            os.close(nowhere)
+    encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
+    raw = io.BufferedWriter(_Lossy(2, "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of the outcome."""
+    sys.stderr = _stderr()
     signal.signal(signal.SIGTERM, _terminate)
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given or _is_true(os.environ.get("RECAE_DEBUG", ""))
