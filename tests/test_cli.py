@@ -922,6 +922,124 @@ def test_a_link_is_written_through(run, model: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "far").iterdir()] == ["target.csv"]
 
 
+_PEOPLE = ["recommend", "MODEL", "--interactions", "DATA"]
+
+
+@pytest.mark.parametrize("known_as", ["name", "link", "hard link"])
+@pytest.mark.parametrize(
+    ("command", "source"),
+    [
+        ([*_PEOPLE, "-o", "OUT"], "--interactions"),
+        ([*_PEOPLE, "--grouped", "-o", "OUT"], "--interactions"),
+        ([*_PEOPLE, "--rejects", "OUT"], "--interactions"),
+        ([*_PEOPLE, "--items", "FILE", "-o", "OUT"], "--items"),
+        (["recommend", "MODEL", "--users", "FILE", "-o", "OUT"], "--users"),
+        (["recommend", "MODEL", "--users", "FILE", "-o", "OUT", "--resume"], "--users"),
+        (["recommend", "MODEL", "--user", "000", "--candidates", "FILE", "-o", "OUT"],
+         "--candidates"),
+        (["recommend", "MODEL", "--user", "000", "--exclude", "FILE", "-o", "OUT"], "--exclude"),
+        (["embed", "MODEL", "--users", "FILE", "-o", "OUT"], "--users"),
+        (["embed", "MODEL", "--interactions", "FILE", "-o", "OUT"], "--interactions"),
+        (["evaluate", "MODEL", "FILE", "--per-user", "OUT"], "FILE"),
+        (["evaluate", "MODEL", "FILE", "--markdown", "OUT"], "FILE"),
+        (["evaluate", "MODEL", "DATA", "--user-table", "FILE", "--html", "OUT"], "--user-table"),
+        (["compare", "FILE", "-o", "OUT"], "FILE"),
+        (["compare", "DATA", "--items", "FILE", "--html", "OUT"], "--items"),
+        (["compare", "DATA", "--config", "FILE", "--markdown", "OUT"], "--config"),
+        (["train", "DATA", "--config", "FILE", "--rejects", "OUT", "-o", "new"], "--config"),
+        (["tune", "DATA", "--items", "FILE", "--rejects", "OUT"], "--items"),
+        (["data", "split", "DATA", "new", "--config", "FILE", "--rejects", "OUT"], "--config"),
+        (["data", "check", "FILE", "--rejects", "OUT"], "the input"),
+    ],
+)  # fmt: skip
+def test_no_output_is_written_over_an_input(
+    run, small: Path, model: Path, tmp_path: Path, command: list[str], source: str, known_as: str
+) -> None:
+    data, file, out = (tmp_path / name for name in ("plays.csv", "file", "other"))
+    data.write_bytes(small.read_bytes())
+    file.write_text("model = 'ease'\n" if source == "--config" else data.read_text())
+    read = data if "DATA" in command and source in ("--interactions", "FILE") else file
+    if known_as == "name":
+        out = read
+    elif known_as == "link":
+        out.symlink_to(read)
+    else:
+        out.hardlink_to(read)
+    places = {"MODEL": model, "DATA": data, "FILE": file, "OUT": out, "new": tmp_path / "new"}
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    code, printed, err = run(*[places.get(word, word) for word in command])
+    assert (code, printed) == (2, ""), err
+    assert f" would change {source} {read}; name another file" in err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_no_file_of_a_model_is_written_over(run, small: Path, model: Path, tmp_path: Path) -> None:
+    version = model / current_version(model)
+    link = tmp_path / "link.csv"
+    link.hardlink_to(version / "items.parquet")
+    for out in (model / "CURRENT", version / "items.parquet", version / "new.csv", link):
+        for command in (
+            ["recommend", model, "--user", "000", "-o", out],
+            ["recommend", model, "--interactions", small, "--rejects", out],
+            ["similar", model, "--all", "-o", out],
+            ["embed", model, "--items", "-o", out],
+            ["evaluate", model, small, "--per-user", out],
+            ["train", small, "--rejects", out, "-o", model],
+        ):
+            code, printed, err = run(*command)
+            assert (code, printed) == (2, ""), err
+            assert f" {out} would change the model " in err
+    parts = ["--shard", "1/2", "-o", version / "parts"]
+    assert run("recommend", model, "--users", "all", *parts)[0] == 2
+    assert run("inspect", model, "--verify")[0] == 0
+    assert run("recommend", model, "--user", "000", "-o", model / "lists.csv")[0] == 0
+    (model / "lists.csv").unlink()
+
+
+def test_no_directory_is_written_over_an_input(run, small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plays"
+    folder.mkdir()
+    (folder / "train.parquet").write_bytes(small.read_bytes())
+    (folder / "best.toml").write_text("model = 'ease'\n")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "CURRENT").write_bytes(small.read_bytes())
+    for command, said in (
+        (["data", "split", folder / "train.parquet", folder], "OUT"),
+        (["data", "split", folder, folder / "new"], "OUT"),
+        (["train", folder, "-o", folder / "new"], "-o"),
+        (["train", tmp_path / "m" / "CURRENT", "-o", tmp_path / "m"], "-o"),
+        (["tune", small, "--config", folder / "best.toml", "-o", folder], "-o"),
+        (["data", "check", folder, "--rejects", folder / "r.csv"], "rejects"),
+    ):
+        code, out, err = run(*command)
+        assert (code, out) == (2, ""), err
+        assert f"recae: error: {said} " in err
+        assert " would change " in err
+    assert sorted(path.name for path in folder.iterdir()) == ["best.toml", "train.parquet"]
+
+
+def test_two_outputs_are_two_files(run, small: Path, model: Path, tmp_path: Path) -> None:
+    out = ["--html", tmp_path / "r", "--markdown", tmp_path / "r"]
+    code, _, err = run("evaluate", model, small, *out)
+    assert (code, "--markdown and --html are both" in err) == (2, True)
+
+
+def test_lists_of_piped_people_are_not_written_over_them(
+    run, small: Path, model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "plays.csv"
+    data.write_bytes(small.read_bytes())
+    stdin = os.dup(0)
+    with data.open() as piped:
+        os.dup2(piped.fileno(), 0)
+        try:
+            code, _, err = run("recommend", model, "--interactions", "-", "-o", data)
+        finally:
+            os.dup2(stdin, 0)
+            os.close(stdin)
+    assert (code, "would change --interactions -; name another file" in err) == (2, True), err
+
+
 @pytest.mark.parametrize(
     "command",
     [

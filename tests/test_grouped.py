@@ -154,7 +154,7 @@ def test_the_whole_input_is_judged_at_its_end(
         list(GroupedReading(frame, people=1))
     with pytest.raises(ConfigError, match="min_user counts rows of the whole input"):
         GroupedReading(path, people=1, min_user=2)
-    with pytest.raises(ConfigError, match="into the input"):
+    with pytest.raises(ConfigError, match="would change the input"):
         GroupedReading(path, people=1, rejects=path)
 
 

@@ -242,9 +242,11 @@ def test_rejects_are_kept_when_there_are_too_many(tmp_path: Path) -> None:
 
 def test_rejects_never_touch_the_input(tmp_path: Path) -> None:
     path = written(tmp_path, TABLE)
-    for source, rejects in ((path, path), (tmp_path, tmp_path / "rejects.csv")):
-        with pytest.raises(ConfigError, match="would be written into the input"):
-            read_interactions(source, rejects=rejects)
+    items = tmp_path / "items.csv"
+    items.write_bytes(b"item,title\nb,B\n")
+    for source, rejects in ((path, path), (tmp_path, tmp_path / "rejects.csv"), (path, items)):
+        with pytest.raises(ConfigError, match="rejects .* would change (the input|items) "):
+            read_interactions(source, rejects=rejects, items=items)
     assert path.read_bytes() == TABLE
 
 

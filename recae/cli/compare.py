@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recae.cli import progress
-from recae.cli.output import NewFile, show, write_text
+from recae.cli.output import NewFile, refuse_overwriting, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import ConfigError
 
@@ -53,6 +53,15 @@ def command(
     if split_seeds > 1 and (html or markdown):
         flag = "--html" if html else "--markdown"
         raise ConfigError(f"{flag} shows one split; it goes without --split-seeds")
+    refuse_overwriting(
+        [
+            ("-o", out),
+            ("--html", html),
+            ("--markdown", markdown),
+            ("--rejects", options["rejects"]),
+        ],
+        [("FILE", source), ("--items", options["items"]), ("--config", options["config"])],
+    )
     names = [name.strip() for name in models.split(",") if name.strip()]
     config = resolve(options, names)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recae.cli.output import NewDirectory, show
+from recae.cli.output import NewDirectory, refuse_overwriting, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.data.fetch import GROUPLENS, MOVIELENS, fetch
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _HELD_OUT = ("validation", "test")
 _ABOUT = "split.json"
+_PARTS = (
+    "train.parquet",
+    *(f"{name}_{kind}.parquet" for name in _HELD_OUT for kind in ("fold_in", "target")),
+)
 
 
 @click.group("data")
@@ -67,6 +71,11 @@ def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
     from recae.experiment.data import make_split
     from recae.storage import write_json
 
+    files = ("", _ABOUT, *_PARTS)
+    refuse_overwriting(
+        [("--rejects", options["rejects"]), *(("OUT", out / name) for name in files)],
+        [("FILE", source), ("--items", options["items"]), ("--config", options["config"])],
+    )
     config = resolve(options, models=())
     data = read(source, config, options)
     made = make_split(data, config)
@@ -86,8 +95,7 @@ def _emptied(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     if (out / _ABOUT).exists():
         click.echo(f"note: {out} holds an earlier split, which is replaced", err=True)
-    parts = [f"{name}_{kind}.parquet" for name in _HELD_OUT for kind in ("fold_in", "target")]
-    for name in (_ABOUT, "train.parquet", *parts):  # first what says that the others are whole
+    for name in (_ABOUT, *_PARTS):  # first what says that the others are whole
         (out / name).unlink(missing_ok=True)
     try:
         yield

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from recae.cli.output import NewFile, show
+from recae.cli.output import NewFile, refuse_overwriting, show
 from recae.cli.reading import column_options, refuse_unread
 
 
@@ -48,6 +48,8 @@ def command(
         )
     if interactions is None:
         refuse_unread(options)
+    read = {"--users": None if users == "all" else users, "--interactions": interactions}
+    refuse_overwriting([("-o", out)], read.items(), directory)
     from recae.cli.people import people_of, stored_people, wanted_users
     from recae.serving import load_bundle
     from recae.serving.embed import write_codes, write_item_vectors

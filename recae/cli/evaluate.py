@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from recae.cli.output import NewFile, show, write_text
+from recae.cli.output import NewFile, refuse_overwriting, show, write_text
 
 
 @click.command("evaluate")
@@ -38,6 +38,11 @@ def command(
 
     FILE must be the data the model was trained on; the stored split is made again.
     """
+    refuse_overwriting(
+        [("--per-user", per_user), ("--html", html), ("--markdown", markdown)],
+        [("FILE", source), ("--user-table", user_table)],
+        directory,
+    )
     from recae.evaluation.report import write_per_user
     from recae.experiment.report import markdown as markdown_of
     from recae.experiment.report import ready_for_html, write_html

@@ -52,6 +52,7 @@ class _Group(click.Group):
     ) -> click.Command | None:  # click's signature
         if cmd_name not in _COMMANDS:
             return None
+        _limit_addresses(cmd_name)
         module = importlib.import_module(_COMMANDS[cmd_name][0])
         command: click.Command = module.command
         return command
@@ -76,14 +77,12 @@ class _Group(click.Group):
     metavar="MODULE",
     help="Import a module that registers models of yours; repeatable.",
 )
-@click.pass_context
-def cli(context: click.Context, debug: bool, modules: tuple[str, ...]) -> None:  # noqa: ARG001  # `main` reads debug
+def cli(debug: bool, modules: tuple[str, ...]) -> None:  # noqa: ARG001  # `main` reads debug
     """Autoencoder recommenders: from a CSV of interactions to recommendations over HTTP.
 
     Results go to stdout, everything else to stderr. Every option can be given as an environment
     variable, RECAE_TRAIN_EPOCHS for `recae train --epochs`.
     """
-    _limit_addresses(context.invoked_subcommand)
     if modules and "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does: modules of the current directory
     for module in modules:
@@ -95,7 +94,7 @@ def cli(context: click.Context, debug: bool, modules: tuple[str, ...]) -> None: 
             raise click.UsageError(f"there is no module {module!r} to import") from error
 
 
-def _limit_addresses(command: str | None) -> None:
+def _limit_addresses(command: str) -> None:
     """Start no threads of OpenBLAS where they do nothing, or where addresses are limited.
 
     Each takes megabytes of them, and where one does not start, OpenBLAS tries for ever.

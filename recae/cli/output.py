@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, final
 
@@ -70,6 +71,27 @@ class NewDirectory(click.Path):
         if value == "":
             self.fail("an empty name is no directory; . is the current one", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def refuse_overwriting(
+    written: Iterable[tuple[str, Path | None]],
+    read: Iterable[tuple[str, str | Path | None]],
+    model: Path | None = None,
+) -> None:
+    """Refuse outputs of a command that are inputs, or files of the directory of the `model` too.
+
+    Raises
+    ------
+    ConfigError
+        As in `recae.storage.refuse_overwriting`.
+    """
+    from recae.storage import refuse_overwriting
+
+    if model is not None:
+        from recae.serving.bundle import files_of
+
+        read = [*read, *(("the model", path) for path in files_of(model))]
+    refuse_overwriting(written, read)
 
 
 def show(value: object, text: str, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recae.cli.output import LISTS, NewDirectory, NewFile, show
+from recae.cli.output import LISTS, NewDirectory, NewFile, refuse_overwriting, show
 from recae.cli.reading import reading_options, refuse_unread
 from recae.errors import ConfigError
 
@@ -104,6 +104,18 @@ def command(
         write_recommendations,
     )
 
+    chosen = list_format(target, file_format, as_json=as_json)
+    if target is not None and shard is not None:
+        target = _part_path(target, shard, chosen)
+    read = {
+        "--users": None if users == "all" else users, "--interactions": interactions,
+        "--candidates": candidates, "--exclude": exclude, "--items": options["items"],
+    }  # fmt: skip
+    refuse_overwriting(
+        [*_written(target, shard), ("--rejects", options["rejects"])],
+        read.items(),
+        directory,
+    )
     if history or (as_json and len(one) == 1 and not (target or file_format or shard)):
         asked_for: dict[str, Any] = {"history": history} if history else {"user": one[0]}
         answer = RecommendationService.open(directory).recommend(
@@ -115,9 +127,6 @@ def command(
         )
         show_list(answer, as_json=as_json)
         return
-    chosen = list_format(target, file_format, as_json=as_json)
-    if target is not None and shard is not None:
-        target = _part_path(target, shard, chosen)
     bundle = load_bundle(directory)
     asked = _asked(bundle, k, candidates, exclude, exclude_seen=exclude_seen)
     asking = (
@@ -137,8 +146,8 @@ def command(
         stream_recommendations(asked, asking, sys.stdout.buffer, file_format=chosen)
         return
     if shard is not None:
-        whole = (target.with_name(name) for name in ("_SUCCESS", "manifest.json"))
-        for stale in (*whole, _counts_path(target)):  # first what says that the others are whole
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for stale in _about_parts(target):  # first what says that the others are whole
             stale.unlink(missing_ok=True)
     done = write_recommendations(asked, asking, target, file_format=chosen, resume=resume)
     if shard is not None:
@@ -200,7 +209,6 @@ def _shard_numbers(shard: str) -> tuple[int, int]:
 
 def _part_path(directory: Path, shard: str, file_format: str) -> Path:
     number, parts = _shard_numbers(shard)
-    directory.mkdir(parents=True, exist_ok=True)
     ending = f"-of-{parts:05d}.{file_format}"
     for other in sorted(directory.glob("part-*-of-*")):
         if not other.name.removesuffix(".parts").endswith(ending):
@@ -213,6 +221,16 @@ def _part_path(directory: Path, shard: str, file_format: str) -> Path:
 
 def _counts_path(part: Path) -> Path:
     return part.with_name(f".{part.name}.json")
+
+
+def _written(target: Path | None, shard: str | None) -> "list[tuple[str, Path | None]]":
+    beside = () if target is None or shard is None else _about_parts(target)
+    return [("-o", path) for path in (target, *beside)]
+
+
+def _about_parts(part: Path) -> tuple[Path, ...]:
+    """What is written beside a part."""
+    return part.with_name("_SUCCESS"), part.with_name("manifest.json"), _counts_path(part)
 
 
 def _finish_shard(path: Path, shard: str, done: "Done", of_all: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recae.cli.output import LISTS, NewFile, show
+from recae.cli.output import LISTS, NewFile, refuse_overwriting, show
 
 if TYPE_CHECKING:
     from recae.serving.lists import Format
@@ -55,6 +55,7 @@ def command(
 
     target = None if str(out) == "-" else out
     chosen = list_format(target, file_format, as_json=as_json)
+    refuse_overwriting([("-o", target)], (), directory)
     bundle = load_bundle(directory)
     if target is None:
         stream_similar(bundle, sys.stdout.buffer, k=k, file_format=chosen)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recae.cli import progress
-from recae.cli.output import NewDirectory, show
+from recae.cli.output import NewDirectory, refuse_overwriting, show
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import RecaeError
 
@@ -58,7 +58,7 @@ def command(
     from recae.experiment.rehearsal import refuse_what_does_not_fit, rehearse
     from recae.experiment.run import save, train
     from recae.models.registry import model_class
-    from recae.serving.bundle import ready_to_save
+    from recae.serving.bundle import files_of, ready_to_save
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -66,6 +66,10 @@ def command(
         ready_to_save(out)
     elif not dry_run:
         raise click.UsageError("Missing option '-o' / '--out'.", click.get_current_context())
+    inputs = [("FILE", source), ("--items", options["items"]), ("--config", options["config"])]
+    files = [] if out is None else files_of(out)
+    refuse_overwriting([("-o", out), *(("-o", path) for path in files)], inputs)
+    refuse_overwriting([("--rejects", options["rejects"])], inputs, out)
     data = read(source, config, options)
     split = make_split(data, config)
     expected = needs(split, config, directory=out or Path())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recae.cli import progress
-from recae.cli.output import NewDirectory, show, write_text
+from recae.cli.output import NewDirectory, refuse_overwriting, show, write_text
 from recae.cli.reading import read, reading_options, resolve, run_options
 from recae.errors import ConfigError
 
@@ -72,6 +72,11 @@ def command(
     its run is DIR/best.toml, for `recae train --config`. No model is judged on the test part
     without --test; only counts of it are shown beside those of the validation part.
     """
+    files = ("", "best.toml", "tune.json", "study.db", "model")
+    refuse_overwriting(
+        [("--rejects", options["rejects"]), *(("-o", out and out / name) for name in files)],
+        [("FILE", source), ("--items", options["items"]), ("--config", options["config"])],
+    )
     names = [name.strip() for name in models.split(",") if name.strip()]
     config = resolve(options, names)
 

@@ -230,6 +230,13 @@ def _is_model_directory(root: Path) -> bool:
     return True
 
 
+def files_of(directory: str | Path) -> list[Path]:
+    """Where the files of a model directory are, or will be; those of others lie elsewhere in it."""
+    root = Path(directory)
+    versions = [path for path in root.glob("*") if layout.is_version(path.name)]
+    return [root / layout.POINTER, root / layout.RUN, root / layout.STAGING, *versions]
+
+
 def _is_ours(name: str) -> bool:
     ours = (layout.POINTER, partial_name(layout.POINTER), layout.STAGING, layout.RUN)
     return name in ours or layout.is_version(name)

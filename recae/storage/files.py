@@ -7,7 +7,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -142,6 +142,61 @@ def named_file(path: str | Path) -> Path:
     path = Path(path)
     _refuse_special(path)
     return path.resolve() if path.is_symlink() else path
+
+
+def refuse_overwriting(
+    targets: Iterable[tuple[str, str | Path | None]],
+    sources: Iterable[tuple[str, str | Path | None]],
+) -> None:
+    """Refuse to write where something else of the same call is read or written.
+
+    Parameters
+    ----------
+    targets
+        Files and directories to write, after the name that people know each by.
+    sources
+        Files to read, directories whose files are read, and ``"-"``, standard input; named alike.
+        None stands for nothing.
+
+    Raises
+    ------
+    ConfigError
+        If a target is a source, by this or another name (a link, also a hard one), or lies in one;
+        or if two targets are one file.
+    """
+    read = [(what, source) for what, source in sources if source is not None]
+    written: dict[Path, str] = {}
+    for name, target in targets:
+        if target is None or str(target) == "-":
+            continue
+        place = Path(os.path.realpath(target))
+        if place in written:
+            raise ConfigError(f"{name} and {written[place]} are both {target}; name two files")
+        written[place] = name
+        for what, source in read:
+            if _is_or_is_in(place, source):
+                raise ConfigError(
+                    f"{name} {target} would change {what} {source}; name another file"
+                )
+
+
+def _is_or_is_in(place: Path, source: str | Path) -> bool:
+    if str(source) == "-":
+        return _same_file(place, None)
+    whole = Path(os.path.realpath(source))
+    return (
+        place == whole
+        or whole in place.parents
+        or any(_same_file(place, file) for file in (whole, *whole.glob("*")))
+    )
+
+
+def _same_file(path: Path, other: Path | None) -> bool:
+    """Whether they are one file; None is standard input."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(0) if other is None else other.stat())
+    except OSError:  # one of them is not there, or the disk says more when it is read
+        return False
 
 
 def _refuse_special(path: Path) -> None:

@@ -17,9 +17,10 @@ from recae.data.readers.assemble import Rows, assemble
 from recae.data.readers.batch import Checked, as_array
 from recae.data.readers.columnar import ArrowStream
 from recae.data.readers.options import ReadOptions
-from recae.data.readers.read import refuse_overwriting, rows_of, source_name
+from recae.data.readers.read import rows_of, source_name
 from recae.data.report import ReadReport
 from recae.errors import ConfigError, DataError
+from recae.storage import refuse_overwriting
 
 
 @final
@@ -88,8 +89,8 @@ class GroupedReading:
                     f"{name} counts rows of the whole input, which is read in groups of people:"
                     " leave it out"
                 )
-        if isinstance(source, str | Path):
-            refuse_overwriting(source, rejects)
+        read = source if isinstance(source, str | Path) else None
+        refuse_overwriting([("rejects", rejects)], [("the input", read)])
         self._source, self._rejects = source, None if rejects is None else Path(rejects)
         self._most_people, self._most_rows = people, rows
         self.report: ReadReport | None = None

@@ -27,7 +27,8 @@ from recae.data.readers.layout import open_layout
 from recae.data.readers.options import ReadOptions
 from recae.data.readers.sources import Part, list_parts, open_part
 from recae.data.readers.text import checked_rows
-from recae.errors import ConfigError, DataError, shown
+from recae.errors import DataError, shown
+from recae.storage import refuse_overwriting
 
 
 @final
@@ -80,7 +81,7 @@ def read_interactions(
     Raises
     ------
     ConfigError
-        If an option is not accepted, or `rejects` names no file or lies in the input.
+        If an option is not accepted, or `rejects` names no file, or one that is read.
     DataError
         If the input is missing, binary, damaged, ambiguous, has too many malformed rows or no
         usable one, mixes units of time, or changes while it is read.
@@ -99,8 +100,8 @@ def read_interactions(
     options = {name: getattr(given, name) for name in options}
     for name, path in {"items": items, "rejects": rejects}.items():
         refuse_other(name, path, str | Path | None, "the path of a file")
-    if isinstance(source, str | Path):
-        refuse_overwriting(source, rejects)
+    read = source if isinstance(source, str | Path) else None
+    refuse_overwriting([("rejects", rejects)], [("the input", read), ("items", items)])
     rows = Rows()
     with rejects_file(None if rejects is None else Path(rejects)) as rejected:
         account = Account(source_name(source), rejected)
@@ -119,21 +120,6 @@ def read_interactions(
         )
     data = replace(data, report=replace(data.report, options=options))
     return data if items is None else with_items(data, items, given)
-
-
-def refuse_overwriting(source: str | Path, rejects: str | Path | None) -> None:
-    """Refuse to write rejected rows into the input.
-
-    Raises
-    ------
-    ConfigError
-        If `rejects` is `source` or lies in it.
-    """
-    if rejects is None:
-        return
-    target, read = Path(rejects).resolve(), Path(source).resolve()
-    if read == target or read in target.parents:
-        raise ConfigError(f"rejects {rejects} would be written into the input, {source}")
 
 
 def source_name(source: object) -> str:
