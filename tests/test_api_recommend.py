@@ -100,6 +100,19 @@ def test_the_options_do_what_they_say(client, service):
     assert get(client, user="u1", n=3).json == get(client, user="u1", k=3).json
 
 
+def test_whole_numbers_of_a_body_are_ids(client, service):
+    plain = client.post("/v1/recommend", json={"user": "7"})
+    for number in (b"7", b"7.0"):
+        asked = b'{"user": %b}' % number
+        found = client.post("/v1/recommend", data=asked, content_type="application/json")
+        assert (found.status_code, found.json) == (200, plain.json)
+    asked = {"history": [7, "m1", -1], "exclude": [7], "candidates": ["m2", 7, -1]}
+    wanted = {name: list(map(str, ids)) for name, ids in asked.items()}
+    assert client.post("/v1/recommend", json=asked).json == as_json(service.recommend(**wanted))
+    batch = client.post("/v1/recommend/batch", json={"requests": [{"user": 7}, {"user": 2**63}]})
+    assert batch.json["detail"].startswith("requests.1.user is 9223372036854775808; a text or a")
+
+
 @pytest.mark.parametrize("id_", ODD_IDS)
 def test_ids_are_text_and_stay_exact(client, service, id_):
     response = client.get(f"/recommend?user={quote(id_, safe='')}")
@@ -247,9 +260,10 @@ ABUSED_BODIES = [
     (b'{"user": "u1", "user": "u2"}', "once is accepted"),
     (b'{"user": "u1", "uid": 1}', "user, history, k, n"),
     (b'{"user": null}', "leave it out"),
-    (b'{"user": 7}', "a text is accepted"),
-    (b'{"user": ["u1"]}', "a text is accepted"),
-    (b'{"user": {"$ne": 1}}', "a text is accepted"),
+    (b'{"user": 7.5}', "user is 7.5; a text or a whole number is accepted"),
+    (b'{"user": true}', "user is true; a text or a whole number is accepted"),
+    (b'{"user": ["u1"]}', "a text or a whole number is accepted"),
+    (b'{"user": {"$ne": 1}}', "a text or a whole number is accepted"),
     (b'{"user": ""}', "an empty id"),
     (b'{"user": "\\u0000"}', "control characters"),
     (b'{"user": "\\ud800"}', "Unicode"),
@@ -265,7 +279,7 @@ ABUSED_BODIES = [
     (b"[true]", "the body is [true]; a JSON object"),
     (b'{"k": false, "user": "u1"}', "k is false; a whole number"),
     (b'{"user": {"a": ["\\u202e\\ud800"]}}', r'user is {"a": ["\u202e\ud800"]}; a text'),
-    (b'{"history": [1]}', "history.0"),
+    (b'{"history": [1.5]}', "history.0"),
     (b'{"history": [null]}', "history.0"),
 ]
 

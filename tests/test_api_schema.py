@@ -63,7 +63,7 @@ def consistent(asked):
     if ("user" in asked) == ("history" in asked):
         asked.pop("history", None)
         asked["user"] = "u1"
-    elif len(asked.get("user", "")) % 2:
+    elif len(str(asked.get("user", ""))) % 2:
         asked["user"] = "007"
     elif len(asked.get("history", [])) % 2:
         asked["history"][0] = ITEMS[0]

@@ -58,8 +58,11 @@ def answers(success: type[Answer], *problems: int) -> Responses:
 
 
 def query_of(model: type[BaseModel], *, path: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the operation's ``parameters``: the fields of the model, `path` names those there."""
-    schema = model.model_json_schema()
+    """Return the operation's ``parameters``: the fields of the model, `path` names those there.
+
+    Ids are texts here: a query has no numbers.
+    """
+    schema = model.model_json_schema(mode="serialization")
     return {
         "parameters": [
             {

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Final, Literal, Self, final
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -17,15 +19,29 @@ from recae_api.settings import Settings
 
 # Nobody means to send control characters in an id, and they break logs.
 _ID_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
+_MOST: Final = 2**63 - 1  # of ids that are numbers
+
+
+def _plain(value: object) -> object:
+    """Whole numbers as their plain decimal text, as `recae` takes them for ids."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole and abs(value) <= _MOST else value  # type: ignore[arg-type]  # an int
+
+
+def _id_schema(longest: int) -> dict[str, Any]:
+    """Document an id of a JSON body: a text, or a whole number of as many characters."""
+    text = {"type": "string", "minLength": 1, "maxLength": longest, "pattern": _ID_PATTERN}
+    least, most = -min(_MOST, 10 ** (longest - 1) - 1), min(_MOST, 10**longest - 1)
+    return {"anyOf": [text, {"type": "integer", "minimum": least, "maximum": most}]}
 
 
 def _without_nulls(schema: dict[str, Any]) -> None:
     """Document optional fields as left out, never null: `reading` refuses nulls."""
     for name, field in schema["properties"].items():
         if "anyOf" in field:
-            (kept,) = [choice for choice in field.pop("anyOf") if choice != {"type": "null"}]
+            kept = [choice for choice in field.pop("anyOf") if choice != {"type": "null"}]
             field.pop("default", None)
-            schema["properties"][name] = kept | field
+            schema["properties"][name] = field | (kept[0] if len(kept) == 1 else {"anyOf": kept})
 
 
 def _one_who_asks(schema: dict[str, Any]) -> None:
@@ -103,8 +119,12 @@ class AskedSimilar(BaseModel):
 
 def asked_models(settings: Settings) -> tuple[type[Asked], type[Batch], type[AskedSimilar]]:
     """Return the models of one request, of a batch and of similar items, with their limits."""
+    longest = settings.max_id_length
     Id = Annotated[
-        str, StringConstraints(min_length=1, max_length=settings.max_id_length, pattern=_ID_PATTERN)
+        str,
+        StringConstraints(min_length=1, max_length=longest, pattern=_ID_PATTERN),
+        BeforeValidator(_plain),
+        WithJsonSchema(_id_schema(longest), mode="validation"),
     ]
     Ids = Annotated[list[Id], Field(max_length=settings.max_history)]
     Length = Annotated[int, Field(ge=1, le=settings.max_k)]

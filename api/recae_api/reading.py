@@ -28,7 +28,7 @@ _MESSAGE: Final[Mapping[str, str]] = {
     "string_too_short": "an empty id is not accepted",
     "string_too_long": "an id of at most {max_length} characters is accepted",
     "string_pattern_mismatch": "an id without control characters is accepted",
-    "string_type": "a text is accepted",
+    "string_type": "a text or a whole number is accepted",
     "string_unicode": "a text of valid Unicode is accepted",
     "int_type": "a whole number is accepted",
     "bool_type": "true or false is accepted",
