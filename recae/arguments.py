@@ -3,7 +3,7 @@
 Annotations are for type checkers; nobody checks them when a notebook runs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ def several(name: str, values: Iterable[T], of: str) -> tuple[T, ...]:
     Raises
     ------
     ConfigError
-        If it is one text, not several, or nothing that holds values.
+        If it is one text, not several, nothing that holds values, or a mapping or a table, which
+        would give their keys or the names of their columns.
 
     Examples
     --------
@@ -37,11 +38,15 @@ def several(name: str, values: Iterable[T], of: str) -> tuple[T, ...]:
     """
     if isinstance(values, str):
         raise ConfigError(f"{name} is the text {brief(values)!r}; a list of {of} is accepted")
+    given = f"{name} is of type {type(values).__name__}"
+    if isinstance(values, Mapping):
+        raise ConfigError(f"{given}, whose values would be lost; a list of {of} is accepted")
+    if hasattr(values, "columns"):
+        raise ConfigError(f"{given}; a list of {of}, or one column, is accepted")
     try:
         return tuple(values)
     except TypeError as error:
-        given = type(values).__name__
-        raise ConfigError(f"{name} is of type {given}; a list of {of} is accepted") from error
+        raise ConfigError(f"{given}; a list of {of} is accepted") from error
 
 
 def refuse_other(name: str, value: object, kind: type | UnionType, accepted: str) -> None:

@@ -4,17 +4,29 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import recae
+from recae.data.ids import IdMap
 from recae.errors import BundleError, ConfigError, DataError, NoKnownItemError, UnknownIdError
 from recae.ranking.recommender import Recommender
-from recae.serving import Recommendations, RecommendationService, Request, load_bundle
+from recae.serving import (
+    Cohort,
+    Reason,
+    Recommendations,
+    RecommendationService,
+    Request,
+    ScoredItem,
+    load_bundle,
+)
 from tests.model_directories import ITEMS, TITLES, USERS, interactions, save
 
 
@@ -122,19 +134,24 @@ def test_whole_numbers_of_numpy_are_lengths(films: RecommendationService, k: Any
 
 _NO_TEXTS = """
 import sys
+
+import numpy as np
 from recae.errors import ConfigError
 from recae.serving import RecommendationService, Request
 
 films = RecommendationService.open(sys.argv[1])
 for ask in (
-    lambda: films.recommend(user=5),
-    lambda: films.recommend(user=5, fallback="popular"),
-    lambda: films.recommend_many([Request(user=5)]),
-    lambda: films.explain("m1", user=5),
-    lambda: films.explain(5, user="u1"),
-    lambda: films.similar(5),
-    lambda: films.history(5),
-    lambda: films.recommend(history=[5]),
+    lambda: films.recommend(user=5.0),
+    lambda: films.recommend(user=True, fallback="popular"),
+    lambda: films.recommend_many([Request(user=5.0)]),
+    lambda: films.explain("m1", user=b"u1"),
+    lambda: films.explain(np.True_, user="u1"),
+    lambda: films.similar(5.0),
+    lambda: films.history(None),
+    lambda: films.recommend(history=["m1", 5.0, None]),
+    lambda: films.recommend(history={"m1": 5.0}),
+    lambda: films.recommend(history=5),
+    lambda: films.recommend(user="u1", exclude=[[5]]),
     lambda: films.recommend(user="u1", k=2.5),
     lambda: films.recommend(user="u1", k="3"),
     lambda: films.recommend(user="u1", k=None),
@@ -148,21 +165,145 @@ for ask in (
 """
 
 
-def test_ids_that_are_no_texts_are_refused(films: RecommendationService, tmp_path: Path) -> None:
+def test_what_is_no_id_is_refused_by_name(films: RecommendationService, tmp_path: Path) -> None:
     assert films._directory is not None
     done = subprocess.run(  # here annotations are checked first, which users' processes do not
         [sys.executable, "-c", _NO_TEXTS, films._directory],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert done.stdout.splitlines() == [
-        *(["user is 5; ids are texts"] * 4),
-        *(["item is 5; ids are texts"] * 2),
-        "user is 5; ids are texts",
-        "history holds 5; ids are texts",
+        "user is 5.0; ids are texts or whole numbers",
+        "user is True; ids are texts or whole numbers",
+        "user is 5.0; ids are texts or whole numbers",
+        "user is b'u1'; ids are texts or whole numbers",
+        "item is np.True_; ids are texts or whole numbers",
+        "item is 5.0; ids are texts or whole numbers",
+        "user is None; ids are texts or whole numbers",
+        "history holds 5.0, None; ids are texts or whole numbers; a column that lacks a value holds"
+        " floats: .dropna().astype(int)",
+        "history is of type dict, whose values would be lost; a list of ids is accepted",
+        "history is of type int; a list of ids is accepted",
+        "exclude holds [5]; ids are texts or whole numbers",
         "k is 2.5; whole numbers from 1 are accepted",
         "k is '3'; whole numbers from 1 are accepted",
         "k is None; whole numbers from 1 are accepted",
     ]
+
+
+NUMBERS = [
+    lambda values: values,
+    np.array,
+    lambda values: pd.Series(values, dtype="int32"),
+    lambda values: pd.Series(values, dtype="Int64"),
+]
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> RecommendationService:
+    """People and items whose ids are numbers, as most tables have them."""
+    users = [7, 7, 8, 8, 9, 9, 10]
+    frame = pd.DataFrame({"user": users, "item": [260, 1, 260, 2, 1, 2, 260]})
+    data = recae.read_interactions(frame)
+    directory = tmp_path_factory.mktemp("models") / "numbered"
+    recae.save(recae.EASE(l2=1.0).fit(data), directory, data=data)
+    return recae.load(directory)
+
+
+@pytest.mark.parametrize("kind", NUMBERS, ids=["list", "array", "series", "nullable"])
+def test_whole_numbers_are_ids_wherever_ids_are_given(
+    numbered: RecommendationService, kind: Any
+) -> None:
+    (user,), items = kind([7]), kind([260, 1])
+    assert numbered.recommend(user=user) == numbered.recommend(user="7")
+    assert numbered.recommend(user=user).user == "7"
+    as_text = numbered.recommend(history=["260", "1"], exclude=["2"], candidates=["260", "2"])
+    found = numbered.recommend(history=items, exclude=kind([2]), candidates=kind([260, 2]))
+    assert found == as_text
+    assert numbered.recommend_many([Request(user=user)]) == [numbered.recommend(user="7")]
+    assert numbered.similar(items[0], exclude=kind([2])) == numbered.similar("260", exclude=["2"])
+    assert numbered.explain(items[0], user=user) == numbered.explain("260", user="7")
+    assert numbered.history(user) == ["260", "1"]
+    (chunk,) = numbered.recommend_all(kind([7, 9]))
+    assert [answer.user for answer in chunk] == ["7", "9"]
+
+
+def test_whole_numbers_are_ids_of_an_id_map() -> None:
+    numbers = IdMap(np.array([7, 70]))
+    assert numbers == IdMap(["7", "70"])
+    assert numbers.indices_of([70]).tolist() == [1]
+    assert 7 in numbers
+    assert 7.0 not in numbers
+    assert "07" not in numbers
+
+
+# ---------------------------------------------------------------- several people
+
+
+def test_a_cohort_is_a_sequence_of_the_lists_of_its_people(
+    films: RecommendationService, calls: list[int]
+) -> None:
+    lists = films.recommend(users=iter(["é", "u1", "u1"]), k=2, exclude=["m6"])
+    assert calls == [3]
+    alone = [films.recommend(user=user, k=2, exclude=["m6"]) for user in ("é", "u1")]
+    assert list(lists) == [*alone, alone[1]]
+    assert (len(lists), lists[0], lists[-1], lists.unknown) == (3, alone[0], alone[1], ())
+    assert lists[1:] == (alone[1], alone[1])
+    assert len(films.recommend(users=[])) == 0
+
+
+def test_somebody_unknown_costs_nobody_else_the_list(films: RecommendationService) -> None:
+    lists = films.recommend(users=["u1", "U1", "é"], k=2)
+    assert lists.unknown == ("U1",)
+    assert [answer.user for answer in lists] == ["u1", "U1", "é"]
+    assert (lists[1].items, lists[1].complete) == ((), False)
+    assert lists[1].warnings == ("user 'U1' is not known, 5 users are; did you mean 'u1'",)
+    assert lists[2] == films.recommend(user="é", k=2)
+    assert "not known: 'U1'" in repr(lists)
+    popular = films.recommend(users=["u1", "U1"], k=2, fallback="popular")
+    assert (popular.unknown, popular[1].source) == ((), "popularity")
+
+
+def test_answers_are_frames_in_the_columns_of_files(films: RecommendationService) -> None:
+    lists = films.recommend(users=["u1", "nobody", "é"], k=2)
+    frame = lists.to_frame()
+    assert list(frame.columns) == ["user_id", "item_id", "score", "rank", "title"]
+    assert frame["user_id"].tolist() == ["u1", "u1", "é", "é"]
+    assert frame["rank"].tolist() == [1, 2, 1, 2]
+    assert frame["item_id"].tolist() == ids(lists[0]) + ids(lists[2])
+    assert frame["score"].tolist() == [i.score for a in (lists[0], lists[2]) for i in a.items]
+    assert lists[0].to_frame().equals(frame[:2])
+    titled = films.recommend(user="u1", k=6, exclude_seen=False).to_frame()
+    titles = dict(zip(titled["item_id"], titled["title"], strict=True))
+    assert titles["m5"] == "Five"
+    assert pd.isna(titles["m2"])
+    none = films.recommend(users=[]).to_frame()
+    assert none.dtypes[["score", "rank"]].tolist() == [np.float64, np.int64]
+    near = films.similar("m1", k=2).to_frame()
+    assert list(near.columns) == ["target_item_id", *frame.columns[1:]]
+    assert near["target_item_id"].tolist() == ["m1", "m1"]
+    why = films.explain("m2", user="u1").to_frame()
+    assert list(why.columns) == ["item_id", "weight", "title"]
+    assert len(why) == 2
+
+
+def test_answers_show_themselves_in_a_few_words_and_as_html(
+    films: RecommendationService,
+) -> None:
+    answer = films.recommend(user="u1", k=6)
+    assert repr(answer).startswith("Recommendations(user='u1', 4 items: '010' 'Ten' 0.06")
+    assert repr(answer).endswith(" and 1 more)")
+    wicked = "<script>alert('é')</script>" * 400
+    place = ScoredItem(wicked, 1, 0.5, wicked)
+    of_one = replace(answer, user=wicked, items=(place,) * 100, warnings=(wicked,) * 9)
+    near = replace(films.similar("m1"), item=wicked, title=wicked, items=(place,) * 100)
+    reason = Reason(wicked, 0.5, wicked)
+    why = replace(films.explain("m2", user="u1"), item=wicked, title=wicked, reasons=(reason,) * 9)
+    for shown in (of_one, near, why, Cohort((of_one,) * 99, (wicked,) * 99)):
+        assert len(repr(shown)) < 600
+        html = shown._repr_html_()
+        assert html.startswith("<table>")
+        assert "<script" not in html
+        assert "&lt;script&gt;alert(&#x27;é&#x27;)" in html
 
 
 def test_repeated_items_of_a_history_count_once(films: RecommendationService) -> None:
@@ -264,8 +405,11 @@ def test_an_empty_history_is_answered_with_a_warning(films: RecommendationServic
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({}, "exactly one of user and history"),
-        ({"user": "u1", "history": ["m1"]}, "exactly one of user and history"),
+        ({}, "exactly one of user, history and users"),
+        ({"user": "u1", "history": ["m1"]}, "exactly one of user, history and users"),
+        ({"user": "u1", "users": ["u1"]}, "exactly one of user, history and users"),
+        ({"users": "u1"}, "users is the text 'u1'; a list of ids is accepted"),
+        ({"users": pd.DataFrame({"user": ["u1"]})}, "users is of type DataFrame; .* one column"),
         ({"user": "u1", "k": 0}, "k is 0; whole numbers from 1"),
         ({"user": "u1", "k": -3}, "k is -3"),
         ({"user": "u1", "k": True}, "k is True"),

@@ -1,8 +1,9 @@
 """`IdMap`: the caller's text ids on one side, contiguous indices on the other."""
 
 import hashlib
+import operator
 from collections.abc import Iterable, Iterator
-from typing import Any, final
+from typing import Any, SupportsIndex, final
 
 import numpy as np
 import pyarrow as pa
@@ -10,17 +11,78 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from recae.arguments import several
-from recae.errors import DataError, UnknownIdError, shown
+from recae.errors import ConfigError, DataError, UnknownIdError, shown
 
 _AT_ONCE = 65_536  # ids made texts of Python while they are iterated
 _FEW = 64
+_ACCEPTED = "ids are texts or whole numbers"
+
+Id = str | SupportsIndex
+"""What is accepted where an id is given: a text stays what it is, a whole number of Python or NumPy
+becomes its plain decimal text, ``42`` is ``"42"``. True and False, and floats, are no ids."""
+
+
+def id_text(name: str, id_: Id) -> str:
+    """`id_` as text, see `Id`; `name` is what it is called, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither a text nor a whole number.
+
+    Examples
+    --------
+    >>> id_text("user", 42), id_text("user", "042")
+    ('42', '042')
+    """
+    text = _as_text(id_)
+    if text is None:
+        raise ConfigError(f"{name} is {id_!r}; {_ACCEPTED}")
+    return text
+
+
+def id_texts(name: str, ids: Iterable[Id]) -> tuple[str, ...]:
+    """`ids` as texts, see `Id`; `name` is what they are called, for errors.
+
+    Raises
+    ------
+    ConfigError
+        If it is one text, not several, no list at all, or holds something else.
+
+    Examples
+    --------
+    >>> id_texts("history", np.array([260, 1196]))
+    ('260', '1196')
+    """
+    listed = several(name, ids, "ids")
+    if all(isinstance(id_, str) for id_ in listed):  # as in every request over HTTP
+        return listed  # type: ignore[return-value]  # texts
+    texts = [_as_text(id_) for id_ in listed]
+    wrong = [id_ for id_, text in zip(listed, texts, strict=True) if text is None]
+    if wrong:
+        floats = any(isinstance(id_, float | np.floating) for id_ in wrong)
+        hint = "; a column that lacks a value holds floats: .dropna().astype(int)" if floats else ""
+        raise ConfigError(f"{name} holds {shown(wrong)}; {_ACCEPTED}{hint}")
+    return tuple(text for text in texts if text is not None)
+
+
+def _as_text(id_: object) -> str | None:
+    if isinstance(id_, str):
+        return id_
+    if isinstance(id_, SupportsIndex) and not isinstance(id_, bool):
+        try:
+            return str(operator.index(id_))
+        except TypeError:  # an array of several numbers
+            return None
+    return None
 
 
 @final
 class IdMap:
     """Unique text ids in first-seen order; the index of an id is its position.
 
-    Ids are kept exactly, ``"007"`` stays ``"007"``. Immutable.
+    Texts are kept exactly, ``"007"`` stays ``"007"``; whole numbers are accepted where ids are
+    given, see `Id`. Immutable.
 
     Parameters
     ----------
@@ -30,7 +92,9 @@ class IdMap:
     Raises
     ------
     DataError
-        If an id occurs twice or is missing.
+        If an id occurs twice.
+    ConfigError
+        If an id is missing, or something else than a text or a whole number.
 
     Examples
     --------
@@ -45,10 +109,8 @@ class IdMap:
 
     __slots__ = ("_array", "_positions")
 
-    def __init__(self, ids: Iterable[str] = ()) -> None:
-        array = pa.array(several("ids", ids, "texts"), type=pa.large_string())
-        if array.null_count:
-            raise DataError(f"{array.null_count} ids are missing; every id is a text")
+    def __init__(self, ids: Iterable[Id] = ()) -> None:
+        array = pa.array(id_texts("ids", ids), type=pa.large_string())
         if pc.count_distinct(array).as_py() != len(array):
             counts = pc.value_counts(array)
             twice = [c["values"].as_py() for c in counts if c["counts"].as_py() > 1]
@@ -88,21 +150,21 @@ class IdMap:
         return f"IdMap({len(self)} ids)"
 
     def __contains__(self, id_: object) -> bool:
-        return id_ in self._lookup()
+        return _as_text(id_) in self._lookup()
 
     def _lookup(self) -> dict[str, int]:
         if self._positions is None:  # built on first use: batch work never needs it
             self._positions = {id_: i for i, id_ in enumerate(self._array.to_pylist())}
         return self._positions
 
-    def split_known(self, ids: Iterable[str]) -> tuple[Int64[np.ndarray, " known"], list[str]]:
+    def split_known(self, ids: Iterable[Id]) -> tuple[Int64[np.ndarray, " known"], list[str]]:
         """Indices of the ids that are known, in order, and the ids that are not."""
-        ids = several("ids", ids, "texts")
+        ids = id_texts("ids", ids)
         lookup = self._lookup()
         known = [lookup[id_] for id_ in ids if id_ in lookup]
         return np.array(known, dtype=np.int64), [id_ for id_ in ids if id_ not in lookup]
 
-    def indices_of(self, ids: Iterable[str]) -> Int64[np.ndarray, " n"]:
+    def indices_of(self, ids: Iterable[Id]) -> Int64[np.ndarray, " n"]:
         """Index of each id.
 
         Raises

@@ -10,6 +10,7 @@ from recae.serving.bundle import (
     verify,
 )
 from recae.serving.recommendations import (
+    Cohort,
     Explanation,
     Reason,
     Recommendations,
@@ -22,6 +23,7 @@ from recae.serving.service import RecommendationService
 
 __all__ = [
     "Bundle",
+    "Cohort",
     "Explanation",
     "Reason",
     "RecommendationService",

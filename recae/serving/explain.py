@@ -4,19 +4,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from recae.data.ids import Id
 from recae.serving.reasons import reasons_of
 from recae.serving.recommendations import Explanation, Request
-from recae.serving.snapshot import Snapshot, texts
+from recae.serving.snapshot import Snapshot
 
 
 def explain(
-    snapshot: Snapshot, item: str, *, user: str | None, history: Iterable[str] | None
+    snapshot: Snapshot, item: Id, *, user: Id | None, history: Iterable[Id] | None
 ) -> Explanation:
     """Reasons of one score; see `recae.serving.RecommendationService.explain`."""
     target = snapshot.item_of(item)
-    question = snapshot.question(
-        Request(user=user, history=None if history is None else texts("history", history))
-    )
+    question = snapshot.question(Request(user=user, history=history))
     asking = snapshot.histories([question])
     reasons = reasons_of(snapshot.bundle, asking, np.array([target], dtype=np.int64))
     warnings = list(question.warnings)
@@ -25,8 +24,8 @@ def explain(
     if reasons.warning is not None:
         warnings.append(reasons.warning)
     return Explanation(
-        user=user,
-        item=item,
+        user=question.request.user,
+        item=snapshot.bundle.items.ids_at([target])[0],
         title=snapshot.title(target),
         score=float(reasons.scores[0]),
         reasons=reasons.by_item[0],

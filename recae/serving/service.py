@@ -4,15 +4,17 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import SupportsIndex, final
+from typing import SupportsIndex, final, overload
 
 import numpy as np
 
 from recae.arguments import several
+from recae.data.ids import Id, id_texts
 from recae.errors import ConfigError, DataError
 from recae.serving.bundle import Bundle, current_version, load_bundle
 from recae.serving.explain import explain as explanation
 from recae.serving.recommendations import (
+    Cohort,
     Explanation,
     Fallback,
     Recommendations,
@@ -20,16 +22,18 @@ from recae.serving.recommendations import (
     Similar,
 )
 from recae.serving.similar import similar_to
-from recae.serving.snapshot import Snapshot, texts, whole_length
+from recae.serving.snapshot import Snapshot, whole_length
 
 _ROWS = 1024  # people asked for at once by `recommend_all`
+_NO_PEOPLE = "this model was saved without people; give histories"
 
 
 @final
 class RecommendationService:
     """Answers from one version of a model at a time; safe to share between threads.
 
-    Every answer comes from one version as a whole, also while `reload` replaces it.
+    Every answer comes from one version as a whole, also while `reload` replaces it. Where an id is
+    given, a whole number is accepted too (`recae.data.ids.Id`): ``user=42`` is ``user="42"``.
 
     Parameters
     ----------
@@ -105,22 +109,53 @@ class RecommendationService:
             self._snapshot = Snapshot(load_bundle(self._directory))
             return True
 
+    @overload
     def recommend(
         self,
         *,
-        user: str | None = None,
-        history: Iterable[str] | None = None,
+        user: Id | None = None,
+        history: Iterable[Id] | None = None,
+        users: None = None,
         k: SupportsIndex = 10,
         exclude_seen: bool = True,
-        exclude: Iterable[str] = (),
-        candidates: Iterable[str] | None = None,
+        exclude: Iterable[Id] = (),
+        candidates: Iterable[Id] | None = None,
         fallback: Fallback = "none",
         explain: bool = False,
-    ) -> Recommendations:
-        """Return the best items for a known user or for any history; parameters as in `Request`.
+    ) -> Recommendations: ...
 
-        An id of `history`, `exclude` or `candidates` that is not known is left out and told in the
-        warnings. Candidates of which none is known leave an empty list, and a warning.
+    @overload
+    def recommend(
+        self,
+        *,
+        users: Iterable[Id],
+        k: SupportsIndex = 10,
+        exclude_seen: bool = True,
+        exclude: Iterable[Id] = (),
+        candidates: Iterable[Id] | None = None,
+        fallback: Fallback = "none",
+        explain: bool = False,
+    ) -> Cohort: ...
+
+    def recommend(
+        self,
+        *,
+        user: Id | None = None,
+        history: Iterable[Id] | None = None,
+        users: Iterable[Id] | None = None,
+        k: SupportsIndex = 10,
+        exclude_seen: bool = True,
+        exclude: Iterable[Id] = (),
+        candidates: Iterable[Id] | None = None,
+        fallback: Fallback = "none",
+        explain: bool = False,
+    ) -> Recommendations | Cohort:
+        """Return the best items for a known user, for any history, or for several users.
+
+        Parameters are as in `Request`. An id of `history`, `exclude` or `candidates` that is not
+        known is left out and told in the warnings. Candidates of which none is known leave an empty
+        list, and a warning. One of several `users` who is not known costs nobody else the list: his
+        own is empty with a warning, and `Cohort.unknown` names him.
 
         Raises
         ------
@@ -129,19 +164,33 @@ class RecommendationService:
         NoKnownItemError
             If no item of a history is known and there is no fallback.
         ConfigError
-            If not exactly one of `user` and `history` is given, or a value is not accepted.
+            If not exactly one of `user`, `history` and `users` is given, or a value is not
+            accepted.
         """
+        if sum(given is not None for given in (user, history, users)) != 1:
+            raise ConfigError("exactly one of user, history and users is accepted")
         request = Request(
-            user=user,
-            history=None if history is None else texts("history", history),
+            user="" if users is not None else user,
+            history=history,
             k=whole_length(k),
             exclude_seen=exclude_seen,
-            exclude=texts("exclude", exclude),
-            candidates=None if candidates is None else texts("candidates", candidates),
+            exclude=exclude,
+            candidates=candidates,
             fallback=fallback,
             explain=explain,
         )
-        return self.recommend_many([request])[0]
+        if users is None:
+            return self.recommend_many([request])[0]
+        snapshot, asked = self._snapshot, id_texts("users", users)
+        if snapshot.bundle.users is None and fallback == "none":
+            raise ConfigError(_NO_PEOPLE)
+        found = snapshot.answers([replace(request, user=one) for one in asked])
+        answers = tuple(
+            snapshot.nothing(one, str(answer)) if isinstance(answer, DataError) else answer
+            for one, answer in zip(asked, found, strict=True)
+        )
+        pairs = zip(asked, found, strict=True)
+        return Cohort(answers, tuple(one for one, a in pairs if isinstance(a, DataError)))
 
     def recommend_many(self, requests: Iterable[Request]) -> list[Recommendations]:
         """Answer all of `requests`, by as few calls of the model as their options allow.
@@ -165,12 +214,12 @@ class RecommendationService:
 
     def recommend_all(
         self,
-        users: Iterable[str] | None = None,
+        users: Iterable[Id] | None = None,
         *,
         k: SupportsIndex = 10,
         exclude_seen: bool = True,
-        exclude: Iterable[str] = (),
-        candidates: Iterable[str] | None = None,
+        exclude: Iterable[Id] = (),
+        candidates: Iterable[Id] | None = None,
     ) -> Iterator[list[Recommendations]]:
         """Answers for `users`, or for everybody whose history is stored, a chunk at a time.
 
@@ -185,17 +234,17 @@ class RecommendationService:
         """
         snapshot = self._snapshot
         if snapshot.bundle.users is None:
-            raise ConfigError("this model was saved without people; give histories")
+            raise ConfigError(_NO_PEOPLE)
         asked = snapshot.users.ids_at(range(len(snapshot.users)))
         if users is not None:
-            asked = list(texts("users", users))
+            asked = list(id_texts("users", users))
             snapshot.users.indices_of(asked)
         shared = Request(
             user="",
             k=whole_length(k),
             exclude_seen=exclude_seen,
-            exclude=texts("exclude", exclude),
-            candidates=None if candidates is None else texts("candidates", candidates),
+            exclude=exclude,
+            candidates=candidates,
         )
         for start in range(0, len(asked), _ROWS):
             yield _answered(
@@ -205,11 +254,11 @@ class RecommendationService:
 
     def similar(
         self,
-        item: str,
+        item: Id,
         *,
         k: SupportsIndex = 10,
-        exclude: Iterable[str] = (),
-        candidates: Iterable[str] | None = None,
+        exclude: Iterable[Id] = (),
+        candidates: Iterable[Id] | None = None,
     ) -> Similar:
         """Return the items nearest to `item`, by their vectors or the weights between them.
 
@@ -234,7 +283,7 @@ class RecommendationService:
         return similar_to(self._snapshot, item, k=k, exclude=exclude, candidates=candidates)
 
     def explain(
-        self, item: str, *, user: str | None = None, history: Iterable[str] | None = None
+        self, item: Id, *, user: Id | None = None, history: Iterable[Id] | None = None
     ) -> Explanation:
         """Return why `item` has its score: what the score loses without each item of the history.
 
@@ -262,7 +311,7 @@ class RecommendationService:
         """
         return explanation(self._snapshot, item, user=user, history=history)
 
-    def history(self, user: str) -> list[str]:
+    def history(self, user: Id) -> list[str]:
         """Return the stored history of `user`: item ids, oldest first where the order is known.
 
         Raises

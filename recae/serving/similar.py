@@ -6,12 +6,13 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from recae.data.ids import Id, id_texts
 from recae.models.similar import NearestItems
 from recae.serving.batch import Done
 from recae.serving.bundle import Bundle
 from recae.serving.lists import Format, ListWriter
 from recae.serving.recommendations import Similar
-from recae.serving.snapshot import Snapshot, texts, whole_length
+from recae.serving.snapshot import Snapshot, whole_length
 from recae.storage import atomic_file
 
 _CHUNK = 1024  # items asked for and written at once
@@ -19,19 +20,19 @@ _CHUNK = 1024  # items asked for and written at once
 
 def similar_to(
     snapshot: Snapshot,
-    item: str,
+    item: Id,
     *,
     k: SupportsIndex,
-    exclude: Iterable[str] = (),
-    candidates: Iterable[str] | None = None,
+    exclude: Iterable[Id] = (),
+    candidates: Iterable[Id] | None = None,
 ) -> Similar:
     """Neighbours of `item`; see `recae.serving.RecommendationService.similar`."""
     asked = whole_length(k)
     warnings: list[str] = []
     target = snapshot.item_of(item)
-    refused = snapshot.known("exclude", texts("exclude", exclude), warnings)
+    refused = snapshot.known("exclude", id_texts("exclude", exclude), warnings)
     allowed = snapshot.allowed(
-        None if candidates is None else texts("candidates", candidates), warnings
+        None if candidates is None else id_texts("candidates", candidates), warnings
     )
     bundle = snapshot.bundle
     top = snapshot.nearest.nearest(
@@ -42,7 +43,7 @@ def similar_to(
     )
     length = int((top.items[0] >= 0).sum())
     return Similar(
-        item=item,
+        item=bundle.items.ids_at([target])[0],
         title=snapshot.title(target),
         complete=length == asked,
         items=snapshot.listed(top.items[0, :length], top.scores[0, :length]),

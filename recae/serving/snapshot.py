@@ -1,7 +1,7 @@
 """One version of a model, answering: what a service swaps as a whole."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,9 +10,9 @@ from typing import SupportsIndex, final, get_args
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from recae.arguments import brief, several
+from recae.arguments import brief
 from recae.data.histories import Histories
-from recae.data.ids import IdMap
+from recae.data.ids import Id, IdMap, id_text
 from recae.errors import ConfigError, DataError, NoKnownItemError, UnknownIdError, shown
 from recae.models.similar import NearestItems
 from recae.serving.bundle import Bundle
@@ -71,7 +71,7 @@ class Snapshot:
         for ids in (self.users, bundle.items):
             "" in ids  # noqa: B015  # builds the look-up now, not during the first request
 
-    def row_of(self, user: str) -> int:
+    def row_of(self, user: Id) -> int:
         """Row of the stored history of `user`.
 
         Raises
@@ -79,9 +79,10 @@ class Snapshot:
         UnknownIdError
             If there is none.
         ConfigError
-            If `user` is no text.
+            If `user` is no id.
         """
-        if id_text("user", user) in self.users:
+        user = id_text("user", user)
+        if user in self.users:
             return int(self.users.indices_of([user])[0])
         if self.bundle.users is None:
             raise UnknownIdError(
@@ -93,7 +94,7 @@ class Snapshot:
             f"{self._user_hints.of(user)}"
         )
 
-    def item_of(self, item: str) -> int:
+    def item_of(self, item: Id) -> int:
         """Index of `item`.
 
         Raises
@@ -101,10 +102,10 @@ class Snapshot:
         UnknownIdError
             If the model does not know it.
         ConfigError
-            If `item` is no text.
+            If `item` is no id.
         """
-        items = self.bundle.items
-        if id_text("item", item) in items:
+        items, item = self.bundle.items, id_text("item", item)
+        if item in items:
             return int(items.indices_of([item])[0])
         raise UnknownIdError(
             f"item {brief(item)!r} is not known, {len(items)} items are{self._item_hints.of(item)}"
@@ -264,6 +265,18 @@ class Snapshot:
         said = f"{len(items)} of {k} places are filled: {n_allowed} of {n_items} items are eligible"
         return items, scores, said if n_allowed == len(items) else f"{said}, and {silent}"
 
+    def nothing(self, user: str, why: str) -> Recommendations:
+        """Answer of an empty list for `user`, and `why` as its warning."""
+        return Recommendations(
+            user=user,
+            source="model",
+            complete=False,
+            items=(),
+            warnings=(why,),
+            model_name=self.bundle.model.name,
+            model_version=self.bundle.version,
+        )
+
     def histories(self, questions: Sequence[Question]) -> Histories:
         """Histories of `questions` that agree in their source, a row each."""
         if len(questions) == 1 and questions[0].stored is not None:
@@ -371,34 +384,6 @@ def whole_length(k: SupportsIndex) -> int:
     if length < 1:
         raise ConfigError(f"k is {k!r}; whole numbers from 1 are accepted")
     return length
-
-
-def id_text(name: str, id_: str) -> str:
-    """`id_`, refused where it is no text: 5 is not the id "5".
-
-    Raises
-    ------
-    ConfigError
-        If it is something else.
-    """
-    if not isinstance(id_, str):
-        raise ConfigError(f"{name} is {id_!r}; ids are texts")
-    return id_
-
-
-def texts(name: str, ids: Iterable[str]) -> tuple[str, ...]:
-    """`ids` as a tuple of texts.
-
-    Raises
-    ------
-    ConfigError
-        If it is one text, not several, no list at all, or holds something else.
-    """
-    listed = several(name, ids, "ids")
-    others = [id_ for id_ in listed if not isinstance(id_, str)]
-    if others:
-        raise ConfigError(f"{name} holds {shown(others)}; ids are texts")
-    return listed
 
 
 def _brief_list(ids: Sequence[str]) -> str:
