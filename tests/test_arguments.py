@@ -73,7 +73,7 @@ def test_one_text_where_several_are_meant_is_refused(parts: recae.Split) -> None
         (lambda: recae.compare("popular", parts), "models is the text 'popular'; a list of models"),
         (lambda: recae.evaluate(model, parts.test, metrics="ndcg@10"), "metrics is the text"),
         (lambda: recae.evaluate(model, parts.test, by="history"), "by is the text 'history'"),
-        (lambda: recae.IdMap("m1"), "ids is the text 'm1'; a list of texts is accepted"),
+        (lambda: recae.IdMap("m1"), "ids is the text 'm1'; a list of ids is accepted"),
     ):
         with pytest.raises(ConfigError, match=said):
             ask()
@@ -93,7 +93,7 @@ frame = pd.DataFrame({"user": ["u"], "item": ["i"]})
 for ask in (
     lambda: recae.read_interactions({"user": ["u"]}),
     lambda: recae.read_interactions(None),
-    lambda: recae.read_interactions(frame, items=frame),
+    lambda: recae.read_interactions(frame, items={"item": ["i"]}),
     lambda: recae.read_interactions(frame, rejects=5),
     lambda: recae.split(frame),
     lambda: recae.EASE().fit(frame),
@@ -126,14 +126,20 @@ def test_what_is_of_another_kind_is_named() -> None:
         capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     table = "accepted: a path, a DataFrame, a table of Arrow data"
-    interactions = "accepted: Interactions, as read_interactions returns"
+    interactions = (
+        "accepted: Interactions, as read_interactions returns, or a sparse matrix of people x items"
+    )
+    histories = (
+        "accepted: Histories, a matrix of people x items, or a row of one; for lists of item"
+        " indices Histories.from_lists(lists, n_items=...)"
+    )
     assert done.stdout.splitlines() == [
         f"source is of type dict; {table}",
         f"source is of type NoneType; {table}",
-        "items is of type DataFrame; accepted: the path of a file",
+        f"items is of type dict; {table}",
         "rejects is of type int; accepted: the path of a file",
         f"data is of type DataFrame; {interactions}",
-        "train is of type DataFrame; accepted: Interactions, such as split.train",
+        f"train is of type DataFrame; {interactions}",
         "validation is of type int; accepted: HeldOut, such as split.validation",
         "model is of type str; accepted: a fitted model",
         "held_out is of type Interactions; accepted: HeldOut, such as split.test",
@@ -141,12 +147,12 @@ def test_what_is_of_another_kind_is_named() -> None:
         "a model is of type int; accepted: a model or its name",
         "models is of type int; a list of models is accepted",
         "split is of type Interactions; accepted: a Split, as recae.split returns",
-        "histories is of type list; accepted: Histories",
+        f"histories is of type list; {histories}",
         "candidates is of type int; a list of indices is accepted",
         "model is of type str; accepted: a fitted model",
         f"data is of type DataFrame; {interactions}",
         "split is of type Interactions; accepted: a Split, as recae.split returns",
-        "ids is of type int; a list of texts is accepted",
+        "ids is of type int; a list of ids is accepted",
     ]
 
 

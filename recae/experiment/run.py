@@ -12,6 +12,7 @@ import numpy as np
 from recae.arguments import refuse_other
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
+from recae.data.matrices import Matrix, interactions_of
 from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions, user_labels
 from recae.data.split import HeldOut, Split
@@ -96,7 +97,7 @@ def save(
     model: Recommender,
     directory: str | Path,
     *,
-    data: Interactions,
+    data: Interactions | Matrix,
     split: Split | None = None,
     user_history: bool = True,
     metrics: Mapping[str, object] | None = None,
@@ -111,7 +112,8 @@ def save(
     directory
         Made if it is not there.
     data
-        Whose users can be asked for by id afterwards: all of them, those held out included.
+        Whose users can be asked for by id afterwards: all of them, those held out included. Of a
+        matrix of people x items, the numbers of rows and columns are the ids.
     split
         The split it was fitted on, stored so that `evaluate` can make it again.
     user_history
@@ -125,7 +127,7 @@ def save(
     The version id.
     """
     refuse_other("model", model, Recommender, "a fitted model")
-    refuse_other("data", data, Interactions, "Interactions, as read_interactions returns")
+    data = interactions_of("data", data)
     refuse_other("split", split, Split | None, "a Split, as recae.split returns")
     trained_on = data if split is None else split.train
     learnt = trained_on.rows_fingerprint()

@@ -17,6 +17,7 @@ from torch import Tensor
 from recae.arguments import refuse_other, several
 from recae.data.histories import Histories
 from recae.data.interactions import Interactions
+from recae.data.matrices import Matrix, histories_of, interactions_of
 from recae.data.split import HeldOut
 from recae.errors import BundleError, ConfigError, DataError, NotFittedError, shown
 from recae.options import Options, config_of
@@ -161,7 +162,8 @@ class Recommender(ABC):
         Parameters
         ----------
         train
-            Training users; kept in no form.
+            Training users; kept in no form. A sparse matrix of people x items is accepted too, see
+            `recae.data.matrices`.
         validation
             Held-out users that decide when to stop, for models that train in steps.
         checkpoint
@@ -254,7 +256,7 @@ class Recommender(ABC):
     @final
     def recommend(
         self,
-        histories: Histories,
+        histories: Histories | Matrix,
         *,
         k: int,
         exclude_seen: bool = True,
@@ -266,7 +268,8 @@ class Recommender(ABC):
         Parameters
         ----------
         histories
-            Who asks; any number of rows.
+            Who asks; any number of rows. A matrix of people x items, or one row of it, is accepted
+            too.
         k
             Length of the lists, at least 1. A list is shorter, never padded with ineligible
             items, where fewer are left; places beyond the catalogue cost nothing but their room
@@ -290,6 +293,7 @@ class Recommender(ABC):
         DataError
             If an item index is not one of the model's, or rows do not match.
         """
+        histories = self._accepted(histories)
         lists = self.recommend_batches(
             histories,
             k=k,
@@ -304,7 +308,7 @@ class Recommender(ABC):
     @final
     def recommend_batches(
         self,
-        histories: Histories,
+        histories: Histories | Matrix,
         *,
         k: int,
         batch_size: int = 4096,
@@ -363,8 +367,8 @@ class Recommender(ABC):
         chunk_size = rows_at_once(self.n_items, self.users_per_pass, chunks=at_once)
         return _in_batches(rank, batches, chunk_size, at_once, k)
 
-    def _accepted(self, histories: Histories) -> Histories:
-        refuse_other("histories", histories, Histories, "Histories")
+    def _accepted(self, histories: Histories | Matrix) -> Histories:
+        histories = histories_of("histories", histories)
         if histories.n_items != self.n_items:
             raise DataError(
                 f"histories have {histories.n_items} columns; this model knows {self.n_items} items"
@@ -435,9 +439,9 @@ def _noting_rows(fit: Callable[..., Any]) -> Callable[..., Any]:
     """`fit` that also notes what it learnt from."""
 
     @functools.wraps(fit)
-    def noting(self: Recommender, train: Interactions, **options: Any) -> Any:
+    def noting(self: Recommender, train: Interactions | Matrix, **options: Any) -> Any:
         self.fitted_on = None
-        refuse_other("train", train, Interactions, "Interactions, such as split.train")
+        train = interactions_of("train", train)
         held_out = options.get("validation")
         refuse_other("validation", held_out, HeldOut | None, "HeldOut, such as split.validation")
         result = fit(self, train, **options)

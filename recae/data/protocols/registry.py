@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
 
-from recae.arguments import refuse_other
 from recae.data.interactions import Interactions
+from recae.data.matrices import Matrix, interactions_of
 from recae.data.protocols.base import SplitProtocol
 from recae.data.protocols.column import Column
 from recae.data.protocols.everyone import Everyone
@@ -39,14 +39,18 @@ def protocol_class(name: object) -> type[SplitProtocol]:
 
 
 def split(
-    data: Interactions, protocol: str = "strong", *, rng: int | None = None, **options: object
+    data: Interactions | Matrix,
+    protocol: str = "strong",
+    *,
+    rng: int | None = None,
+    **options: object,
 ) -> Split:
     """Split `data` by the protocol of that name.
 
     Parameters
     ----------
     data
-        What to split.
+        What to split; a sparse matrix of people x items is accepted too.
     protocol
         A key of `PROTOCOLS`.
     rng
@@ -73,7 +77,7 @@ def split(
     >>> parts.train.n_users, len(parts.validation), len(parts.test)
     (40, 5, 5)
     """
-    refuse_other("data", data, Interactions, "Interactions, as read_interactions returns")
+    data = interactions_of("data", data)
     kind = protocol_class(protocol)
     names = {field.name for field in fields(kind)}
     if rng is not None and "rng" in names:

@@ -58,8 +58,8 @@ class ArrowStream(Protocol):
         ...
 
 
-def table_of(source: object) -> Any:
-    """DataFrame or Arrow table that `source` is.
+def table_of(source: object, name: str = "source") -> Any:
+    """DataFrame or Arrow table that `source` is; `name` is what it is called, for errors.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def table_of(source: object) -> Any:
     if isinstance(source, pd.DataFrame):
         return source
     accepted = "a path, a DataFrame, a table of Arrow data"
-    refuse_other("source", source, ArrowStream, accepted)
+    refuse_other(name, source, ArrowStream, accepted)
     try:
         return pa.table(source)
     except (pa.ArrowException, TypeError, ValueError) as error:

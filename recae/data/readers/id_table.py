@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,8 +28,8 @@ MAX_TABLE_BYTES = 1 << 30  # it is held as texts
 MAX_LABELS = 50
 
 
-def with_items(data: Interactions, path: str | Path, options: ReadOptions) -> Interactions:
-    """`data` with the columns of an items file as its item table.
+def with_items(data: Interactions, items: Any, options: ReadOptions) -> Interactions:
+    """`data` with the columns of an items file, a DataFrame or an Arrow table, as its item table.
 
     The item column becomes ``item_id``, the title column, if any, ``title``. Items the file does
     not list have nulls; of items listed twice the first row counts.
@@ -38,9 +39,12 @@ def with_items(data: Interactions, path: str | Path, options: ReadOptions) -> In
     DataError
         If the file is missing, damaged, not in ``items_encoding``, or has no column of item ids.
     """
-    name = Path(path).name
     said: list[str] = []
-    table = _table(path, "item", options, said)
+    if isinstance(items, str | Path):
+        name, table = Path(items).name, _table(items, "item", options, said)
+    else:
+        name = f"the {type(items).__name__} of items"
+        table = _with_known_names(_arrow(items, name), "item", options, where=name)
     ids = table["item_id"]
     row_of = pc.index_in(data.items.to_arrow(), ids)
     known = len(row_of) - row_of.null_count
@@ -52,6 +56,19 @@ def with_items(data: Interactions, path: str | Path, options: ReadOptions) -> In
     assert data.report is not None
     report = replace(data.report, notices=(*data.report.notices, *said))
     return replace(data, item_table=aligned, report=report)
+
+
+def _arrow(table: Any, name: str) -> Any:
+    """A DataFrame, whose index is no column, or an Arrow table, as an Arrow table."""
+    if not isinstance(table, pd.DataFrame):
+        return table
+    try:
+        named = table.rename(columns=str)
+        return pa.Table.from_pandas(named, preserve_index=False).replace_schema_metadata()
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{name} has a column of several types ({error}); make it text with .astype(str)"
+        ) from error
 
 
 def user_labels(path: str | Path, names: Sequence[str], users: IdMap) -> dict[str, list[str]]:

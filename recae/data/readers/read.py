@@ -45,7 +45,7 @@ class _Table:
 def read_interactions(
     source: str | Path | pd.DataFrame | ArrowStream,
     *,
-    items: str | Path | None = None,
+    items: str | Path | pd.DataFrame | ArrowStream | None = None,
     rejects: str | Path | None = None,
     **options: object,
 ) -> Interactions:
@@ -66,7 +66,7 @@ def read_interactions(
         first bytes, not from its name. Ids of typed tables are text or whole numbers, which become
         plain decimal text.
     items
-        A table of items, whose columns become ``item_table``.
+        A table of items, whose columns become ``item_table``: a file, a DataFrame, Arrow data.
     rejects
         A CSV file to write every malformed row to.
     **options
@@ -98,10 +98,10 @@ def read_interactions(
     """
     given = ReadOptions.of(options, where="read_interactions")
     options = {name: getattr(given, name) for name in options}
-    for name, path in {"items": items, "rejects": rejects}.items():
-        refuse_other(name, path, str | Path | None, "the path of a file")
-    read = source if isinstance(source, str | Path) else None
-    refuse_overwriting([("rejects", rejects)], [("the input", read), ("items", items)])
+    refuse_other("rejects", rejects, str | Path | None, "the path of a file")
+    read, described = (one if isinstance(one, str | Path) else None for one in (source, items))
+    refuse_overwriting([("rejects", rejects)], [("the input", read), ("items", described)])
+    items = items if items is None or described is not None else table_of(items, "items")
     rows = Rows()
     with rejects_file(None if rejects is None else Path(rejects)) as rejected:
         account = Account(source_name(source), rejected)
