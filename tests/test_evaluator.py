@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from scipy import stats
 from scipy.sparse import csr_array
 
+import recae
 from recae.data.histories import Histories, canonical_csr
 from recae.data.ids import IdMap
 from recae.data.split import HeldOut
@@ -23,10 +25,12 @@ from recae.evaluation.evaluator import evaluate, fingerprint
 from recae.evaluation.names import ACCEPTED, DEFAULT_METRICS, parse_metric
 from recae.evaluation.report import summarise, write_per_user
 from recae.evaluation.segments import history_lengths, popularity_groups
+from recae.evaluation.significance import compare_reports
 from recae.options import Options
 from recae.ranking.recommender import Recommender
 
 TRAIN = csr_array(np.float32(np.random.default_rng(9).random((50, 30)) < 0.2))
+EVERY = [name.replace("@K", "@5") for name in ACCEPTED[:9]]
 EVERY_METRIC = [name.replace("@K", "@5") for name in ACCEPTED]
 
 
@@ -472,6 +476,129 @@ def test_refuses_nobody_and_impossible_targets():
         held([[0]], [[1]], 3, exclude=excluded)
     with pytest.raises(DataError, match="this model knows 3 items"):
         evaluate(model, held([[0]], [[1]], 4))
+
+
+# ---------------------------------------------------------------- metrics of the caller
+
+
+def first_hit(ranked, targets):
+    """Whether the first item is a hit."""
+    return ranked.size and float(ranked[0] in targets)
+
+
+def ranks(ranked, targets):
+    return np.float32(len(ranked))
+
+
+ranks.k = 3
+
+
+def test_a_function_is_a_metric_beside_names(world):
+    model, held_out, _ = world
+    found = evaluate(model, held_out, metrics=["recall@5", first_hit, "r-precision", ranks])
+    usual = evaluate(model, held_out, metrics=["hit@1", "recall@5", "r-precision"])
+    assert list(found.per_user) == ["recall@5", "first_hit", "r-precision", "ranks"]
+    np.testing.assert_array_equal(found.per_user["first_hit"], usual.per_user["hit@1"])
+    for name in ("recall@5", "r-precision"):
+        np.testing.assert_array_equal(found.per_user[name], usual.per_user[name])
+    top = model.recommend(held_out.fold_in, k=3, exclude=held_out.exclude)
+    lengths = np.where(found.n_targets > 0, (top.items >= 0).sum(axis=1), np.nan)
+    np.testing.assert_array_equal(found.per_user["ranks"], lengths)
+    said = json.loads(json.dumps(found.to_json(), allow_nan=False))["definitions"]
+    assert said["first_hit"] == "Whether the first item is a hit (of the first 100 items)"
+    assert said["ranks"] == "a function of the caller (of the first 3 items)"
+    again = evaluate(model, held_out, metrics=[first_hit], batch_size=3)
+    assert again["first_hit"] == found["first_hit"]
+    assert [d.metric for d in compare_reports({"a": found, "b": found}).differences] == [
+        *("recall@5", "first_hit", "r-precision", "ranks")
+    ]
+
+
+def test_a_function_sees_indices_of_one_person_and_cannot_change_them(world):
+    model, held_out, _ = world
+    seen = []
+
+    def spy(ranked, targets):
+        seen.append((ranked.tolist(), targets.tolist()))
+        ranked[:] = targets[:] = 0
+        return 0
+
+    found = evaluate(model, held_out, metrics=[spy, "hit@1"])
+    assert found["hit@1"] == evaluate(model, held_out, metrics=["hit@1"])["hit@1"]
+    asked = np.flatnonzero(np.diff(held_out.target.indptr))
+    top = model.recommend(held_out.fold_in, k=30, exclude=held_out.exclude)
+    assert len(seen) == len(asked)
+    for row, (ranked, targets) in zip(asked, seen, strict=True):
+        assert ranked == [item for item in top.items[row].tolist() if item >= 0]
+        assert (
+            targets
+            == held_out.target.indices[slice(*held_out.target.indptr[row : row + 2])].tolist()
+        )
+
+
+def one_argument(ranked):
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (lambda ranked, targets: 1.0, "a metric is a <lambda>, which has no name to be known by"),
+        (partial(first_hit), "a metric is a partial, which has no name to be known by"),
+        (one_argument, r"metric one_argument cannot be called with \(ranked, targets\): too many"),
+    ],
+)
+def test_what_is_no_metric_is_refused_first(metric, said):
+    with pytest.raises(ConfigError, match=said):
+        parse_metric(metric)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", float("nan"), np.inf, [1.0, 2.0]])
+def test_what_a_function_returns_is_a_finite_number(world, value):
+    def odd(ranked, targets):
+        return value
+
+    with pytest.raises(ConfigError, match=r"metric odd returned .*; a finite number is accepted"):
+        evaluate(*world[:2], metrics=[odd])
+
+
+def test_two_functions_of_one_name_are_refused(world):
+    def other(ranked, targets):
+        return 1.0
+
+    other.__name__ = "first_hit"
+    with pytest.raises(ConfigError, match="two metrics are called 'first_hit'"):
+        evaluate(*world[:2], metrics=[first_hit, other])
+    assert list(evaluate(*world[:2], metrics=[first_hit, first_hit]).per_user) == ["first_hit"]
+
+
+def test_a_part_of_a_split_knows_what_was_trained_on():
+    split = recae.split(recae.sample(), rng=0)
+    model = recae.Popularity().fit(split.train)
+    metrics = ["novelty@10", "popularity-bias@10", "diversity@10"]
+    found = evaluate(model, split.test, metrics=metrics, by=["popularity"])
+    counts = np.bincount(split.train.matrix.indices, minlength=split.train.n_items)
+    given = evaluate(
+        model, split.test, metrics=metrics, by=["popularity"],
+        popularity=counts, train=split.train.matrix,
+    )  # fmt: skip
+    assert found.to_json() == given.to_json()
+    few = evaluate(model, split.test.take(np.arange(3)), metrics=metrics)
+    assert not math.isnan(few["novelty@10"].mean)
+
+
+def test_a_report_shows_itself_in_a_line_and_as_html(world):
+    def first(ranked, targets):
+        return 1.0
+
+    first.__name__ = "f" * 400
+    found = replace(evaluate(*world[:2], metrics=[*EVERY, first]), model="<b>" * 300)
+    assert len(repr(found)) < 600
+    assert repr(found).startswith("Report(<b>")
+    page = found._repr_html_()
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert page.count("<tr>") == len(EVERY) + 2
 
 
 def test_report_refuses_metrics_it_has_not(world):

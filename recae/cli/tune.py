@@ -147,16 +147,9 @@ def _line(trial: "Trial", trials: int) -> str:
 
 def _on_test(trained: "Trained", config: "RunConfig") -> "Report":
     from recae.evaluation.evaluator import evaluate
-    from recae.experiment.run import train_counts
 
     assert trained.split.test is not None  # checked before the first trial
-    return evaluate(
-        trained.model,
-        trained.split.test,
-        metrics=config.metrics,
-        popularity=train_counts(trained.split.train),
-        train=trained.split.train.matrix,
-    )
+    return evaluate(trained.model, trained.split.test, metrics=config.metrics)
 
 
 def _saved(

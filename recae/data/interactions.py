@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ from recae.data.histories import Histories, is_canonical, take_rows
 from recae.data.ids import IdMap
 from recae.data.report import ReadReport
 from recae.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARTS = ("train", "validation", "test")
 
@@ -116,6 +119,28 @@ class Interactions:
             return None
         titles: list[str | None] = self.item_table["title"].to_pylist()
         return titles
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row an interaction, in the order of the input: ``user_id, item_id, value``.
+
+        ``time``, in UTC, and ``title`` follow where they are known. `read_interactions` reads it.
+        """
+        import pandas as pd
+
+        rows = np.repeat(np.arange(self.n_users), np.diff(self.matrix.indptr))
+        placed = np.argsort(self.order, kind="stable")
+        items = self.matrix.indices[placed]
+        columns: dict[str, Any] = {
+            "user_id": self.users.ids_at(rows[placed]),
+            "item_id": self.items.ids_at(items.astype(np.int64)),
+            "value": self.matrix.data[placed],
+        }
+        if self.times is not None:
+            columns["time"] = pd.to_datetime(self.times[placed], unit="us", utc=True)
+        titles = self.titles()
+        if titles is not None:
+            columns["title"] = [titles[item] for item in items]
+        return pd.DataFrame(columns)
 
     def take_entries(self, keep: Int64[np.ndarray, " kept"]) -> "Interactions":
         """Return the entries at positions `keep` (ascending); users, items and `seen` are kept."""

@@ -1,5 +1,7 @@
 """What callers hold as a matrix of people x items, made interactions or histories."""
 
+from typing import Any
+
 import numpy as np
 from scipy.sparse import csr_array, sparray, spmatrix
 
@@ -62,7 +64,7 @@ def histories_of(name: str, given: Histories | Matrix) -> Histories:
     return Histories(_csr(name, given))
 
 
-def _csr(name: str, given: Matrix) -> csr_array:
+def _csr(name: str, given: Any) -> csr_array:
     if given.dtype.kind not in "biuf":
         raise DataError(f"{name} holds values of type {given.dtype}; numbers are accepted")
     if given.ndim == 1:

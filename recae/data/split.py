@@ -36,6 +36,8 @@ class HeldOut:
     apart_from
         `Interactions.rows_fingerprint` of the training part of its split, which `Split` sets; None
         for a hold-out without one.
+    train
+        Matrix of that training part, which some metrics look at; set by `Split` too.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class HeldOut:
     exclude: Histories | None = None
     unreachable: Int64[np.ndarray, " users"] | None = None
     apart_from: str | None = None
+    train: csr_array | None = None
 
     def __post_init__(self) -> None:
         if not is_canonical(self.target):
@@ -96,6 +99,7 @@ class HeldOut:
             exclude=None if self.exclude is None else self.exclude.take(rows),
             unreachable=self.unreachable[rows],
             apart_from=self.apart_from,
+            train=self.train,
         )
 
 
@@ -138,7 +142,8 @@ class Split:
                 raise DataError(
                     f"{name} has {part.n_items} items; the training part has {self.train.n_items}"
                 )
-            object.__setattr__(self, name, replace(part, apart_from=learnt))
+            known = replace(part, apart_from=learnt, train=self.train.matrix)
+            object.__setattr__(self, name, known)
 
     def __repr__(self) -> str:
         parts = [f"train {self.train.n_users} users x {self.train.n_items} items"]

@@ -17,7 +17,7 @@ from recae.errors import ConfigError, DataError, shown
 from recae.evaluation import segments
 from recae.evaluation.catalogue import list_counts, users_of_items
 from recae.evaluation.judge import judge
-from recae.evaluation.names import DEFAULT_METRICS, Metric, parse_metrics
+from recae.evaluation.names import DEFAULT_METRICS, Metric, OwnMetric, parse_metrics
 from recae.evaluation.report import Report, Segment
 from recae.ranking.recommender import Recommender
 from recae.ranking.topk import TopK
@@ -29,7 +29,7 @@ def evaluate(
     model: Recommender,
     held_out: HeldOut,
     *,
-    metrics: Iterable[str] = DEFAULT_METRICS,
+    metrics: Iterable[str | OwnMetric] = DEFAULT_METRICS,
     batch_size: int = 1024,
     popularity: Int64[np.ndarray, " items"] | None = None,
     train: csr_array | None = None,
@@ -51,14 +51,16 @@ def evaluate(
     held_out
         Whom to ask, what to show, what to expect.
     metrics
-        Names such as ``"recall@20"``; `parse_metric` knows them all.
+        Names such as ``"recall@20"``, which `parse_metric` knows; and functions of your own, see
+        `recae.evaluation.names.OwnMetric`.
     batch_size
         Users asked at once.
     popularity
         Training interactions of each item, shape ``(items,)``; needed by ``novelty``,
-        ``popularity-bias`` and the segments by popularity.
+        ``popularity-bias`` and the segments by popularity. Counted in `train` when not given.
     train
-        Training interactions, shape ``(train users, items)``; needed by ``diversity``.
+        Training interactions, shape ``(train users, items)``; needed by ``diversity``. Those of the
+        split that `held_out` is a part of when not given.
     by
         Segments to add: ``"history"`` (users by number of fold-in items), ``"popularity"`` (targets
         by training count: each third of the training interactions alone; users without a target
@@ -69,8 +71,8 @@ def evaluate(
     Raises
     ------
     ConfigError
-        If a metric or segment is unknown, `popularity` or `train` is missing, or `batch_size` is
-        below 1.
+        If a metric or segment is unknown, `popularity` or `train` is needed and `held_out` is part
+        of no split, or `batch_size` is below 1.
     DataError
         If there are no users, or shapes do not match.
     NotFittedError
@@ -86,6 +88,9 @@ def evaluate(
     wanted, by = parse_metrics(metrics), several("by", by, "names")
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")
+    train = held_out.train if train is None else train
+    if popularity is None and train is not None and _counting(wanted, by):
+        popularity = np.bincount(train.indices, minlength=train.shape[1]).astype(np.int64)
     _check(held_out, wanted, popularity, train, by, labels or {})
     if None not in (apart := {model.fitted_on, held_out.apart_from}) and len(apart) > 1:
         warnings.warn(
@@ -123,6 +128,7 @@ def evaluate(
         tied=found.tied,
         segments=tuple(parts),
         fingerprint=fingerprint(held_out),
+        own={m.name: m for m in wanted if m.own is not None},
     )
 
 
@@ -208,8 +214,7 @@ def _check(
 ) -> None:
     if not len(held_out):
         raise DataError("there are no held-out users to evaluate on")
-    needing = [m.name for m in wanted if m.needs == "popularity"]
-    needing += ["segments by popularity"] if "popularity" in by else []
+    needing = _counting(wanted, by)
     if needing and popularity is None:
         raise ConfigError(f"{needing[0]} needs popularity, the training count of each item")
     if popularity is not None and len(popularity) != held_out.n_items:
@@ -229,6 +234,12 @@ def _check(
     for name, values in labels.items():
         if len(values) != len(held_out):
             raise DataError(f"{name} labels {len(values)} users; {len(held_out)} are held out")
+
+
+def _counting(wanted: Sequence[Metric], by: Sequence[str]) -> list[str]:
+    """Name what needs the training count of each item."""
+    needing = [m.name for m in wanted if m.needs == "popularity"]
+    return needing + (["segments by popularity"] if "popularity" in by else [])
 
 
 def _depth(wanted: Sequence[Metric], held_out: HeldOut) -> int:

@@ -11,8 +11,8 @@ from jaxtyping import Float64, Int64
 
 from recae.data.ids import IdMap
 from recae.errors import ConfigError, shown
-from recae.evaluation.aligned import aligned
-from recae.evaluation.names import parse_metric
+from recae.evaluation.aligned import aligned, html_table
+from recae.evaluation.names import Metric, parse_metric
 from recae.evaluation.resampling import bootstrap_means
 from recae.storage import write_parquet
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESAMPLES = 1000
+_SHOWN = 8  # metrics in a line
 
 
 @final
@@ -105,6 +106,8 @@ class Report:
         The same metrics of groups.
     fingerprint
         SHA-256, in hex, of the questions and answers: users, fold-in, targets, exclusions.
+    own
+        Metrics of the caller, by name.
     """
 
     model: str
@@ -116,6 +119,7 @@ class Report:
     tied: Mapping[int, int]
     segments: tuple[Segment, ...] = ()
     fingerprint: str
+    own: Mapping[str, Metric] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:
@@ -161,6 +165,16 @@ class Report:
             f" {shown([*self.per_user, *self.catalogue], limit=20)}"
         )
 
+    def metric(self, name: str) -> Metric:
+        """Return the metric called `name`, of the package or the caller.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        return self.own[name] if name in self.own else parse_metric(name)
+
     def interval(
         self,
         metric: str,
@@ -204,7 +218,7 @@ class Report:
         return {
             "model": self.model,
             "metrics": {name: found.to_json() for name, found in self.metrics.items()},
-            "definitions": {name: parse_metric(name).definition for name in self.metrics},
+            "definitions": {name: self.metric(name).definition for name in self.metrics},
             **self.exam(),
             "users_tied_at": {str(k): n for k, n in self.tied.items()},
             "segments": [
@@ -231,20 +245,32 @@ class Report:
         )
 
     def __repr__(self) -> str:
-        figures = (f"{name} {found.mean:.4f}" for name, found in self.metrics.items())
-        return f"Report({self.model}: {self.n_users} users, {', '.join(figures)})"
+        figures = [f"{name:.40} {found.mean:.4f}" for name, found in self.metrics.items()]
+        more = [f"{len(figures) - _SHOWN} more"] if len(figures) > _SHOWN else []
+        said = ", ".join([*figures[:_SHOWN], *more])
+        return f"Report({self.model:.40}: {self.n_users} users, {said})"
 
-    def __str__(self) -> str:
+    def _repr_html_(self) -> str:
+        head, *rows = self._rows()
+        return html_table(head, rows, caption="; ".join(self._head()))
+
+    def _head(self) -> list[str]:
         head = [f"{self.model}: {self.n_users} users"]
         if self.n_skipped:
             head.append(f"{self.n_skipped} without targets, not counted")
         if self.n_unreachable:
             head.append(f"{self.n_unreachable} unreachable targets, ceiling {self.ceiling:.4f}")
+        return head
+
+    def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [("metric", "mean", "se", "95% interval", "users")]
         for name, found in self.metrics.items():
             interval = self.interval(name)
             rows.append((name, *_figures(found), _range(interval), str(found.n)))
-        lines = ["; ".join(head), *aligned(rows)]
+        return rows
+
+    def __str__(self) -> str:
+        lines = ["; ".join(self._head()), *aligned(self._rows())]
         if self.segments:
             parts: list[tuple[str, ...]] = [("by", "label", "metric", "mean", "se", "users")]
             for segment in self.segments:

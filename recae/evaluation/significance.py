@@ -15,7 +15,6 @@ from jaxtyping import Float64
 
 from recae.arguments import several
 from recae.errors import ConfigError, DataError
-from recae.evaluation.names import parse_metric
 from recae.evaluation.report import Report
 from recae.evaluation.resampling import bootstrap_means, flipped_means
 
@@ -173,7 +172,7 @@ def compare_reports(
     found: list[Difference] = []
     asked = _quality_metrics(first) if metrics is None else several("metrics", metrics, "names")
     for metric in dict.fromkeys(asked):
-        if parse_metric(metric).about != "targets":
+        if first.metric(metric).about != "targets":
             raise ConfigError(f"metric {metric!r} is not about targets, so higher is not better")
         found += _differences(metric, _values(listed, metric), level, flips, resamples, rng)
     corrected = holm(np.array([d.p_t for d in found]))
@@ -217,7 +216,7 @@ def _same_exam(listed: Mapping[str, Sequence[Report]], first: Report) -> None:
 
 
 def _quality_metrics(report: Report) -> tuple[str, ...]:
-    names = tuple(name for name in report.per_user if parse_metric(name).about == "targets")
+    names = tuple(name for name in report.per_user if report.metric(name).about == "targets")
     if not names:
         raise ConfigError("the reports have no metric about targets to compare by")
     return names

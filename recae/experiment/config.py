@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from recae.errors import ConfigError
-from recae.evaluation.names import DEFAULT_METRICS, parse_metrics
+from recae.evaluation.names import DEFAULT_METRICS, OwnMetric, parse_metrics
 from recae.models.registry import MODELS, config_class
 from recae.options import Options
 
@@ -134,7 +134,7 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     )
 
 
-def refuse_ungraded(metrics: Iterable[str], read: Mapping[str, Any]) -> None:
+def refuse_ungraded(metrics: Iterable[str | OwnMetric], read: Mapping[str, Any]) -> None:
     """Refuse a graded metric of data that was read without its grades.
 
     Raises

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from recae.data.split import HeldOut
-from recae.evaluation.names import parse_metric
+from recae.evaluation.names import OwnMetric, find_metric
 from recae.evaluation.report import Report, Summary, summarise
 from recae.models.autoencoder import Autoencoder
 from recae.ranking.recommender import Recommender
@@ -51,11 +51,12 @@ class Details:
 
 
 def main_metric(metrics: Sequence[str]) -> str:
-    """First metric about targets, or ``ndcg@100`` where there is none."""
-    return next((m for m in metrics if parse_metric(m).about == "targets"), "ndcg@100")
+    """First metric of the package about targets, or ``ndcg@100`` where there is none."""
+    found = (find_metric(name) for name in metrics)
+    return next((m.name for m in found if m is not None and m.about == "targets"), "ndcg@100")
 
 
-def with_detail(metrics: Sequence[str]) -> tuple[str, ...]:
+def with_detail(metrics: Sequence[str | OwnMetric]) -> tuple[str | OwnMetric, ...]:
     """Return `metrics` and those that `detailed` needs, each once."""
     return tuple(dict.fromkeys((*metrics, *DETAIL_METRICS)))
 
@@ -85,7 +86,7 @@ def detailed(
         lists=_lists(model, held_out),
         training=training,
     )
-    cutoffs = {parse_metric(name).k for name in metrics}
+    cutoffs = {report.metric(name).k for name in metrics}
     asked = replace(
         report,
         per_user={n: v for n, v in report.per_user.items() if n in metrics},

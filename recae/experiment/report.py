@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recae import machine
 from recae.errors import ConfigError
-from recae.evaluation.names import parse_metric
 from recae.evaluation.report import Summary
 from recae.evaluation.significance import Difference
 from recae.experiment.details import DETAIL_METRICS, LISTS, example_users, main_metric
@@ -83,7 +82,7 @@ def html(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
         main=main_metric(table.metrics),
         rows=[_row(entry, table.metrics) for entry in table.entries],
         definitions={
-            name: parse_metric(name).definition
+            name: table.metric(name).definition
             for name in dict.fromkeys((*table.metrics, *DETAIL_METRICS))
         },
         matrix=_matrix(table),
@@ -127,7 +126,7 @@ def markdown(table: ComparisonTable, *, command: Sequence[str] = ()) -> str:
     blocks: list[Iterable[str]] = [
         [headline(table)],
         _markdown_table(table.rows(intervals=True)),
-        [f"- `{name}`: {parse_metric(name).definition}" for name in table.metrics],
+        [f"- `{name}`: {table.metric(name).definition}" for name in table.metrics],
         [f"- {difference}" for difference in table.differences().differences],
         _markdown_table(table.parts().rows()),
         [f"- {line}" for line in made],

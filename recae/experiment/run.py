@@ -18,7 +18,7 @@ from recae.data.readers import read_interactions, user_labels
 from recae.data.split import HeldOut, Split
 from recae.errors import ConfigError, DataError
 from recae.evaluation.evaluator import evaluate
-from recae.evaluation.names import DEFAULT_METRICS
+from recae.evaluation.names import DEFAULT_METRICS, OwnMetric
 from recae.evaluation.report import Report
 from recae.evaluation.segments import SEGMENTS
 from recae.experiment.config import RunConfig, refuse_ungraded
@@ -78,13 +78,7 @@ def train(
     seconds = time.monotonic() - started
     report = None
     if split.validation is not None:
-        report = evaluate(
-            model,
-            split.validation,
-            metrics=config.metrics,
-            popularity=train_counts(split.train),
-            train=split.train.matrix,
-        )
+        report = evaluate(model, split.validation, metrics=config.metrics)
     return Trained(model, data, split, report, seconds)
 
 
@@ -181,7 +175,7 @@ def evaluate_stored(
     bundle: Bundle,
     source: Any,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | OwnMetric] | None = None,
     part: str = "test",
     by: Sequence[str] = (),
     user_table: str | Path | None = None,
@@ -248,8 +242,6 @@ def evaluate_stored(
         bundle.model,
         held_out,
         metrics=metrics,
-        popularity=train_counts(split.train),
-        train=split.train.matrix,
         by=by,
         labels=None if user_table is None else user_labels(user_table, columns, held_out.users),
     )

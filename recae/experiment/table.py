@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
 from recae.data.split import Split
 from recae.errors import ConfigError, RequirementError
-from recae.evaluation.aligned import aligned
-from recae.evaluation.names import parse_metric
+from recae.evaluation.aligned import aligned, html_table
+from recae.evaluation.names import Metric
 from recae.evaluation.parts import HeldOutParts, held_out_parts
 from recae.evaluation.report import Report
 from recae.evaluation.significance import Comparison, compare_reports
 from recae.experiment.details import Details, main_metric, mean_of_seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @final
@@ -93,7 +96,7 @@ class Entry:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ComparisonTable:
     """Models side by side; best first by the first metric.
 
@@ -120,6 +123,10 @@ class ComparisonTable:
     data: Mapping[str, object] = field(default_factory=dict)
     part: Literal["test", "validation"] = "test"
 
+    def metric(self, name: str) -> Metric:
+        """Return the metric called `name`, of the package or the caller."""
+        return self.entries[0].reports[0].metric(name)
+
     def differences(self) -> Comparison:
         """Paired tests of all pairs of models by the first metric, corrected after Holm.
 
@@ -128,7 +135,7 @@ class ComparisonTable:
         """
         first = self.metrics[0]
         tested = min(report[first].n for entry in self.entries for report in entry.reports)
-        if len(self.entries) < 2 or parse_metric(first).about != "targets" or tested < 2:
+        if len(self.entries) < 2 or self.metric(first).about != "targets" or tested < 2:
             return Comparison(())
         return compare_reports({e.name: e.reports for e in self.entries}, metrics=[first])
 
@@ -150,7 +157,7 @@ class ComparisonTable:
         """Figures by model, their definitions, the exam and the data, as JSON values."""
         return {
             "models": {entry.name: entry.to_json(self.metrics) for entry in self.entries},
-            "definitions": {name: parse_metric(name).definition for name in self.metrics},
+            "definitions": {name: self.metric(name).definition for name in self.metrics},
             "part": self.part,
             "exam": self.entries[0].reports[0].exam(),
             "differences": self.differences().to_json(),
@@ -176,8 +183,41 @@ class ComparisonTable:
         kept = [i for i, (_, *cells) in enumerate(zip(*rows, strict=True)) if any(cells)]
         return [[row[i] for i in kept] for row in rows]
 
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a model and metric: ``model, metric, mean, se, n, seeds, seed_sd, fit_s``.
+
+        ``se`` is the standard error over users, ``seed_sd`` the spread of the training seeds; they
+        and ``fit_s``, seconds, are NaN where there are none.
+        """
+        import pandas as pd
+
+        rows = []
+        for entry in self.entries:
+            for metric in self.metrics:
+                of = entry.summary(metric)
+                figures = (of["mean"], of["se"], of["n"], len(entry.reports), of.get("seed_sd"))
+                rows.append((entry.name, metric, *figures, entry.fit_s))
+        numbers = dict.fromkeys(("mean", "se", "seed_sd", "fit_s"), "float64")
+        columns = ["model", "metric", "mean", "se", "n", "seeds", "seed_sd", "fit_s"]
+        return pd.DataFrame(rows, columns=columns).astype(numbers)
+
     def __str__(self) -> str:
         return "\n".join(aligned(self.rows()))
+
+    def __repr__(self) -> str:
+        means = ((e.name, e.summary(self.metrics[0])["mean"]) for e in self.entries[:_SHOWN])
+        said = [f"{name:.40} {'-' if mean is None else f'{mean:.4f}'}" for name, mean in means]
+        more = len(self.entries) - _SHOWN
+        said += [f"{more} more"] if more > 0 else []
+        return f"{type(self).__name__}({self._about()}: {', '.join(said)})"
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.rows()
+        return html_table(head, rows, caption=self._about())
+
+    def _about(self) -> str:
+        n, users = len(self.entries), self.entries[0].reports[0].n_users
+        return f"{n} models on {users} {self.part} users by {self.metrics[0]:.40}"
 
     def require_beat(self, name: str) -> None:
         """Refuse a comparison in which no model is better than `name` beyond chance.
@@ -190,12 +230,15 @@ class ComparisonTable:
             If `name` was not compared, or the first metric has no value for each user.
         """
         metric = self.metrics[0]
-        refuse_question(name, self.names(), metric)
+        refuse_question(name, self.names(), self.metric(metric))
         beaten = [d for d in self.differences().differences if d.worse == name and d.significant]
         if not beaten:
             mean = self[name].summary(metric)["mean"]
             figure = "has no value" if mean is None else f"is {mean:.4f}"
             raise RequirementError(f"no model beats {name}, whose {metric} {figure}, beyond chance")
+
+
+_SHOWN = 8  # models in a line
 
 
 def _cells(figure: Mapping[str, float | int | None]) -> tuple[str, str]:
@@ -207,12 +250,12 @@ def _cells(figure: Mapping[str, float | int | None]) -> tuple[str, str]:
     return f"{mean:.4f}{error}", "" if sd is None else f"{sd:.4f}"
 
 
-def refuse_question(name: str, names: Sequence[str], metric: str) -> None:
-    """Refuse to ask whether a model beats `name` where that has no answer."""
+def refuse_question(name: str, names: Sequence[str], metric: Metric) -> None:
+    """Refuse to ask whether a model beats `name`, by `metric`, where that has no answer."""
     if name not in names:
         raise ConfigError(f"no model {name!r} is compared; there are {', '.join(names)}")
-    if parse_metric(metric).about != "targets":
+    if metric.about != "targets":
         raise ConfigError(
-            f"{metric} decides no comparison of models; a first metric with a value for each user,"
-            " such as ndcg@100, is accepted"
+            f"{metric.name} decides no comparison of models; a first metric with a value for each"
+            " user, such as ndcg@100, is accepted"
         )
