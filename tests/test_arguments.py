@@ -103,6 +103,7 @@ for ask in (
     lambda: recae.evaluate(model, split.test, metrics=5),
     lambda: recae.evaluate(model, split.test, metrics=[5]),
     lambda: recae.compare([5], split),
+    lambda: recae.compare([recae.EASE], split),
     lambda: recae.compare(5, split),
     lambda: recae.compare(["popular"], data),
     lambda: recae.compare(["popular"], split, seeds=2.5),
@@ -150,6 +151,7 @@ def test_what_is_of_another_kind_is_named() -> None:
         "a metric is of type int; accepted: a name such as ndcg@10, a function of (ranked,"
         " targets)",
         "a model is of type int; accepted: a model or its name",
+        "a model is the class EASE; accepted: a model, EASE(), or its name",
         "models is of type int; a list of models is accepted",
         "split is of type Interactions; accepted: a Split, as recae.split returns",
         "seeds is of type float; a list of whole numbers is accepted",

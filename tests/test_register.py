@@ -13,6 +13,7 @@ import pytest
 import recae
 from recae.errors import BundleError, ConfigError, RecaeError
 from recae.models import registry
+from recae.options import Options
 from tests.outside import Together
 
 
@@ -73,7 +74,10 @@ def test_an_installed_package_names_its_models(monkeypatch: pytest.MonkeyPatch) 
 def test_what_is_no_array_is_refused_by_name(split: recae.Split, tmp_path: Path) -> None:
     model = Together().fit(split.train)
     model.words = ["a"]  # type: ignore[attr-defined]  # as a fit might
-    with pytest.raises(ConfigError, match=r"Together\.words is of type list and cannot be saved"):
+    said = (
+        r"Together\.words is of type list and cannot be saved; NumPy arrays of numbers and numbers"
+    )
+    with pytest.raises(ConfigError, match=said):
         recae.save(model, tmp_path / "m", data=recae.sample(), split=split)
 
 
@@ -99,6 +103,77 @@ def test_what_cannot_be_registered_is_told() -> None:
         recae.register(type("Nameless", (Together,), {"name": ""}))
     with pytest.raises(ConfigError, match="there is a model 'ease' already"):
         recae.register(type("Mine", (Together,), {"name": "ease"}))
+    with pytest.raises(ConfigError, match="Fitless has no fit: give the class one"):
+        recae.register(type("Fitless", (recae.Recommender,), {"name": "fitless"}))
+    bare = type("Bare", (Options,), {})
+    for config, said in ((None, "Config is None; a class that"), (bare, "Bare is no dataclass")):
+        with pytest.raises(ConfigError, match=said):
+            recae.register(type("Mine", (Together,), {"name": "mine", "Config": config}))
+
+
+class Least(recae.Recommender):
+    """As little as a beginner writes: no options of fit, nothing returned, numbers kept."""
+
+    name = "least"
+
+    def __init__(self, shift: float = 0.5) -> None:
+        self.shift = shift
+
+    def fit(self, train):
+        self.counts = np.bincount(train.matrix.indices, minlength=train.n_items)
+        self.most = int(self.counts.max())
+
+    def scores(self, histories):
+        return np.tile(self.counts / self.most + self.shift, (len(histories), 1))
+
+
+def test_the_least_a_model_says_is_compared_and_stored(split: recae.Split, tmp_path: Path) -> None:
+    recae.register(Least)
+    try:
+        model = Least(0.25).fit(split.train)
+        assert type(model) is Least
+        top = recae.compare(["least", "popular"], split, metrics=["ndcg@100"]).entries
+        assert top[0].summary("ndcg@100") == top[1].summary("ndcg@100")
+        recae.save(model, tmp_path / "m", data=recae.sample(), split=split)
+        loaded = recae.load(tmp_path / "m").bundle.model
+        assert (loaded.shift, loaded.most) == (0.25, model.most)  # type: ignore[attr-defined]  # Least
+        histories = split.test.fold_in  # type: ignore[union-attr]  # has one
+        assert np.array_equal(loaded.score(histories), model.score(histories))
+    finally:
+        registry.unregister("least")
+
+
+def test_mistakes_of_a_beginner_are_told(split: recae.Split, tmp_path: Path) -> None:
+    class Odd(Least):
+        def __init__(self, shift) -> None:
+            self.shift = shift
+
+    nameless, other = type("Nameless", (Least,), {"name": None}), Least()
+    other.config = None
+    assert repr(other) == "<Least(config=None), not fitted>"
+    recae.register(Odd)
+    try:
+        asked = (
+            (lambda: recae.EASE().fit(split.train, l2=5.0), "no argument 'l2'; .* EASE\\("),
+            (lambda: Least().fit(split.train, epochs=5), "fit of least has no argument 'epochs'"),
+            (lambda: Least().fit(split.train, resume=True), "resume needs checkpoint"),
+            (lambda: nameless().fit(split.train), "Nameless has no name: give the class one"),
+            (lambda: other.fit(split.train), "Least.config is None; an Options is accepted"),
+            (
+                lambda: recae.compare(["least"], split),
+                "Odd is made by Odd\\(\\) where it is loaded",
+            ),
+            (lambda: recae.compare(["nope"], split), "one of yours is known by recae.register"),
+            (
+                lambda: recae.save(Least().fit(split.train), tmp_path / "m", data=split.train),
+                "Least is not the registered model 'least'; recae.register the class",
+            ),
+        )
+        for ask, said in asked:
+            with pytest.raises(ConfigError, match=said):
+                ask()
+    finally:
+        registry.unregister("least")
 
 
 def test_a_directory_of_an_unknown_model_says_so(split: recae.Split, tmp_path: Path) -> None:

@@ -42,8 +42,29 @@ def register(model: "type[R]") -> "type[R]":
     Raises
     ------
     ConfigError
-        If it is no `Recommender`, has no name of its own, or its name is one of the package's.
+        If it is no `Recommender`, lacks a method, has no name of its own, its name is one of the
+        package's, or its ``Config`` is no class of options.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recae
+    >>> class Newest(recae.Recommender):
+    ...     name = "newest"
+    ...
+    ...     def fit(self, train):
+    ...         self.places = np.arange(train.n_items, dtype=float)
+    ...         return self
+    ...
+    ...     def scores(self, histories):
+    ...         return np.tile(self.places, (len(histories), 1))
+    >>> recae.register(Newest).name
+    'newest'
+    >>> Newest().fit(recae.sample())
+    <Newest(), 1000 items>
+    >>> unregister("newest")
     """
+    from recae.options import Options
     from recae.ranking.recommender import Recommender
 
     if not (isinstance(model, type) and issubclass(model, Recommender)):
@@ -51,6 +72,19 @@ def register(model: "type[R]") -> "type[R]":
     name = getattr(model, "name", None)
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{model.__name__} has no name: give the class one, name = 'my-model'")
+    missing = sorted(getattr(model, "__abstractmethods__", ()))
+    if missing:
+        raise ConfigError(f"{model.__name__} has no {missing[0]}: give the class one")
+    config = model.Config
+    if not (isinstance(config, type) and issubclass(config, Options)):
+        raise ConfigError(
+            f"{model.__name__}.Config is {config!r:.60}; a class that extends Options"
+        )
+    if "__dataclass_fields__" not in vars(config):
+        raise ConfigError(
+            f"{config.__name__} is no dataclass: decorate it by"
+            " @dataclass(frozen=True, slots=True, kw_only=True)"
+        )
     if name in MODELS and name not in _REGISTERED:
         raise ConfigError(f"there is a model {name!r} already")
     _REGISTERED[name] = model
@@ -85,7 +119,10 @@ def refuse_unknown(name: str) -> None:
     if name not in MODELS:
         find_installed()
     if name not in MODELS:
-        raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+        raise ConfigError(
+            f"there is no model {name!r}; there are {', '.join(MODELS)}; one of yours is known by"
+            " recae.register or recae --import MODULE"
+        )
 
 
 def model_class(name: str) -> "type[Recommender]":

@@ -1,6 +1,7 @@
 """`Recommender`: histories in, ranked lists out. Every model of the package is one."""
 
 import functools
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -65,8 +66,8 @@ class Recommender(ABC):
 
     The least that a model of your own says is a `name`, `fit(train, **options)`, which keeps NumPy
     arrays as attributes, and `scores(histories)`, dense scores of all items; everything else is
-    inherited. Models of the package say more and hold less at once: `scorer`, `arrays` and
-    `from_arrays`.
+    inherited. A `fit` gets the arguments that it names. Models of the package say more and hold
+    less at once: `scorer`, `arrays` and `from_arrays`.
 
     It never looks a user up: people of the training data, people who came later and people whose
     history changed are all served by the same call. A row's result depends on that row alone; an
@@ -198,21 +199,37 @@ class Recommender(ABC):
         Raises
         ------
         ConfigError
-            If an attribute is no NumPy array.
+            If an attribute is neither a NumPy array of numbers nor a number.
         """
         own = {n: v for n, v in vars(self).items() if n not in {"config", "fitted_on", "_n_items"}}
         for name, value in own.items():
-            if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+            number = isinstance(value, int | float)
+            if not number and not (isinstance(value, np.ndarray) and value.dtype.kind in "biuf"):
                 raise ConfigError(
                     f"{type(self).__name__}.{name} is of type {type(value).__name__} and cannot be"
-                    " saved; NumPy arrays of numbers are"
+                    " saved; NumPy arrays of numbers and numbers are, options belong into a Config"
                 )
-        return {"n_items": np.array(self.n_items), **own}
+        return {"n_items": np.array(self.n_items), **{n: np.asarray(v) for n, v in own.items()}}
 
     @classmethod
     def configured(cls: type[R], config: Any) -> R:
-        """Unfitted model with a whole `config`, a `Config`."""
-        return cls() if cls.Config is NoOptions else cls(config=config)
+        """Unfitted model with a whole `config`, a `Config`.
+
+        Raises
+        ------
+        ConfigError
+            If the constructor of a model of yours cannot be called so.
+        """
+        given = {} if cls.Config is NoOptions else {"config": config}
+        try:
+            inspect.signature(cls).bind(**given)
+        except TypeError as error:
+            raise ConfigError(
+                f"{cls.__name__} is made by {cls.__name__}({', '.join(given)}) where it is loaded"
+                f" or named, and its constructor does not accept that: {error}; give its arguments"
+                " defaults, or make them options of a Config"
+            ) from error
+        return cls(**given)
 
     @classmethod
     def from_arrays(cls: type[R], config: Any, arrays: Mapping[str, np.ndarray]) -> R:
@@ -230,7 +247,7 @@ class Recommender(ABC):
             if name == "n_items":
                 model._n_items = int(value)
             else:
-                setattr(model, name, value)
+                setattr(model, name, value if value.ndim else value.item())
         return model
 
     @final
@@ -430,26 +447,56 @@ def allowed_items(
 
 def _changed(config: Any) -> str:
     """Options that differ from their defaults, as they would be given by keyword."""
+    if not isinstance(config, Options):
+        return f"config={config!r:.40}"
     usual = type(config)()
     given = ((option.name, getattr(config, option.name)) for option in fields(config))
     return ", ".join(f"{name}={v!r}" for name, v in given if v != getattr(usual, name))
 
 
+_MAY_BE_GIVEN = ("validation", "checkpoint", "resume")  # to every fit, whether it takes them or not
+
+
 def _noting_rows(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """`fit` that also notes what it learnt from."""
+    """`fit` of what callers hold and of the arguments it takes, which notes what it learnt from."""
+    taken = inspect.signature(fit).parameters
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
 
     @functools.wraps(fit)
     def noting(self: Recommender, train: Interactions | Matrix, **options: Any) -> Any:
+        _refuse_unready(self)
         self.fitted_on = None
         train = interactions_of("train", train)
         held_out = options.get("validation")
         refuse_other("validation", held_out, HeldOut | None, "HeldOut, such as split.validation")
-        result = fit(self, train, **options)
+        if options.get("resume") and options.get("checkpoint") is None:
+            raise ConfigError("resume needs checkpoint, the directory of what to go on from")
+        given = {name: v for name, v in options.items() if takes_any or name in taken}
+        for name in options:
+            if name not in given and name not in _MAY_BE_GIVEN:
+                accepted = ", ".join(dict.fromkeys([*list(taken)[1:], *_MAY_BE_GIVEN]))
+                raise ConfigError(
+                    f"fit of {self.name} has no argument {name!r}; it accepts {accepted}; options"
+                    f" of a model are given to {type(self).__name__}(...)"
+                )
+        fit(self, train, **given)
         self._n_items = train.n_items
         self.fitted_on = train.rows_fingerprint()
-        return result
+        return self
 
     return noting
+
+
+def _refuse_unready(model: Recommender) -> None:
+    """Refuse a model of the caller without a name, or with a config that is none."""
+    kind = type(model).__name__
+    if not isinstance(getattr(model, "name", None), str):
+        raise ConfigError(f"{kind} has no name: give the class one, name = 'my-model'")
+    if not isinstance(model.config, Options):
+        raise ConfigError(
+            f"{kind}.config is {model.config!r:.40}; an Options is accepted; a model without"
+            " options leaves config out"
+        )
 
 
 def fitted(value: Any, name: str) -> Any:

@@ -30,7 +30,10 @@ def config_document(model: Recommender) -> dict[str, object]:
         If the registry does not know the model, so that nobody could load it.
     """
     if model_class(model.name) is not type(model):
-        raise ConfigError(f"{type(model).__name__} is not the registered model {model.name!r}")
+        raise ConfigError(
+            f"{type(model).__name__} is not the registered model {model.name!r}; recae.register the"
+            " class, and fit again where it was defined anew"
+        )
     return {
         "model": model.name,
         "options": asdict(model.config),
