@@ -1,11 +1,14 @@
 """`recae models`, `protocols` and `metrics`: what there is, and what its options mean."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import fields
 
+import click
 import pytest
 
+from recae.cli.main import cli
 from recae.cli.main import run as run_command
 from recae.data.protocols import PROTOCOLS
 from recae.evaluation.names import ACCEPTED, parse_metric
@@ -88,3 +91,35 @@ def test_a_wrong_name_is_told_those_there_are(run, command: str, said: str) -> N
     code, out, err = run(command, "nope")
     assert (code, out) == (2, "")
     assert err.startswith(f"recae: error: {said}")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "names"),
+    [
+        ("train", "--model", list(MODELS)),
+        ("compare", "--models", list(MODELS)),
+        ("tune", "--models", list(MODELS)),
+        ("train", "--protocol", list(PROTOCOLS)),
+        ("data split", "--protocol", list(PROTOCOLS)),
+        ("compare", "--metrics", list(ACCEPTED)),
+        ("evaluate", "--metrics", list(ACCEPTED)),
+    ],
+)
+def test_help_names_what_can_be_chosen(command: str, option: str, names: list[str]) -> None:
+    found: click.Command = cli
+    for word in command.split():
+        assert isinstance(found, click.Group)
+        inner = found.get_command(click.Context(found), word)
+        assert inner is not None
+        found = inner
+    (text,) = [one.help for one in found.params if option in one.opts]
+    words = re.findall(r"[a-z][a-z-]*(?:@K)?", text)
+    assert list(dict.fromkeys(word for word in words if word in names)) == names
+
+
+@pytest.mark.parametrize("words", [(), ("data",), ("keys",)])
+def test_a_group_without_a_command_shows_its_help(run, words: tuple[str, ...]) -> None:
+    code, text, err = run(*words)
+    assert (code, err) == (0, "")
+    assert text.startswith(" ".join(("Usage: recae", *words)))
+    assert "Commands:" in text

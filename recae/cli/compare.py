@@ -9,16 +9,22 @@ import click
 
 from recae.cli import progress
 from recae.cli.output import NewFile, refuse_overwriting, show, write_text
-from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.cli.reading import model_names, read, reading_options, resolve, run_options
 from recae.errors import ConfigError
 
 if TYPE_CHECKING:
     from recae.experiment.splits import SplitsTable
 
+_MODELS = "popular,ease,mult-dae,mult-vae"
+
 
 @click.command("compare")
 @click.argument("source", metavar="FILE")
-@click.option("--models", default="popular,ease,mult-dae,mult-vae", help="Names, comma-separated.")
+@click.option(
+    "--models",
+    default=_MODELS,
+    help=f"Names, comma-separated, of {model_names(f'{_MODELS} when not given')}",
+)
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Training seeds of each model.")
 @click.option(
     "--split-seeds",

@@ -7,12 +7,13 @@ from typing import Any, Literal
 import click
 
 from recae.cli.output import NewFile, refuse_overwriting, show, write_text
+from recae.cli.reading import METRICS_HELP
 
 
 @click.command("evaluate")
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("source", metavar="FILE")
-@click.option("--metrics", help="Names, comma-separated; those of the training when not given.")
+@click.option("--metrics", help=f"{METRICS_HELP} Those of the training when not given.")
 @click.option("--part", type=click.Choice(["test", "validation"]), default="test")
 @click.option(
     "--by", multiple=True, help="Also by segment: history, popularity, a column of --user-table."

@@ -184,6 +184,9 @@ def run(arguments: list[str], *, debug: bool) -> int:
         outcome = cli.main(arguments, prog_name="recae", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            click.echo(error.format_message())  # a group without a command: help is no error
+            return 0
         hint = f"; see '{error.ctx.command_path} --help'" if error.ctx is not None else ""
         return _fail(f"{_one_line(error.format_message()).removesuffix('.')}{hint}", 2)
     except click.ClickException as error:

@@ -30,6 +30,22 @@ _READ = (
     ("--items-encoding", str, "Encoding of the items file; utf-8 when not given."),
     ("--max-bad-rows", float, "Refuse the file above this share (below 1) or count of bad rows."),
 )
+_PROTOCOLS = "strong (when not given), mult-vae, random, leave-last, temporal, column or all"
+METRICS_HELP = (
+    "Names, comma-separated: recall@K, recall-all@K, ndcg@K, ndcg-graded@K, precision@K, map@K,"
+    " mrr@K, hit@K, r-precision, novelty@K, popularity-bias@K, diversity@K, coverage@K, gini@K,"
+    " with a whole number for K; see recae metrics."
+)
+"""What the option ``--metrics`` takes; the module of metrics would be loaded for it."""
+
+
+def model_names(default: str) -> str:
+    """Names of the models, for a help text that says what is chosen when none is given."""
+    from recae.models.registry import MODELS
+
+    return f"{', '.join(MODELS)}, or one of yours (--import); {default}; see recae models."
+
+
 _READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ] + ["header", "keep_ratings"]
 
 
@@ -66,11 +82,14 @@ def run_options(command: Command) -> Command:
             click.option(
                 "--keep-ratings", is_flag=True, default=None, help="Keep ratings as target values."
             ),
-            click.option("--protocol", help="How the data is split: strong, mult-vae, column, ..."),
+            click.option(
+                "--protocol",
+                help=f"How the data is split: {_PROTOCOLS}; see recae protocols.",
+            ),
             click.option("--held-out-users", type=int, help="Users held out, for each part."),
             click.option("--split-seed", type=int, help="Seed of the split."),
             click.option("--seed", type=int, help="Seed of training."),
-            click.option("--metrics", help="Names, comma-separated; ndcg@100,recall@20,..."),
+            click.option("--metrics", help=METRICS_HELP),
         )
     ):
         command = option(command)

@@ -9,7 +9,7 @@ import click
 
 from recae.cli import progress
 from recae.cli.output import NewDirectory, refuse_overwriting, show
-from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.cli.reading import model_names, read, reading_options, resolve, run_options
 from recae.errors import RecaeError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("train")
 @click.argument("source", metavar="FILE")
 @click.option("-o", "--out", type=NewDirectory(), help="Model directory.")
-@click.option("--model", help="Name of the model; mult-vae when not given.")
+@click.option("--model", help=f"One of {model_names('mult-vae when not given')}")
 @click.option("--epochs", type=int, help="Passes over the training users.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]))

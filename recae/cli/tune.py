@@ -11,7 +11,7 @@ import click
 
 from recae.cli import progress
 from recae.cli.output import NewDirectory, refuse_overwriting, show, write_text
-from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.cli.reading import model_names, read, reading_options, resolve, run_options
 from recae.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from recae.experiment.run import Trained
     from recae.experiment.study import Trial
 
+_MODELS = "mult-vae,ease,als,item-knn"
+
 
 @click.command("tune")
 @click.argument("source", metavar="FILE")
-@click.option("--models", default="mult-vae,ease,als,item-knn", help="Names, comma-separated.")
+@click.option(
+    "--models",
+    default=_MODELS,
+    help=f"Names, comma-separated, of {model_names(f'{_MODELS} when not given')}",
+)
 @click.option(
     "--trials", type=click.IntRange(1), default=20, show_default=True, help="Of each model, in all."
 )
