@@ -13,20 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+import recae
 from recae.cli import demo, progress
 from recae.cli.main import run as run_command
+from recae.models import progress as models_progress
+from recae.models.progress import About
 from recae.training.trainer import EpochRecord
 
 TRAINING = logging.getLogger("recae.training")
 COMPARE = logging.getLogger("recae.compare")
 
 
-def told(epoch: int, n_epochs: int, *, validation: float | None = 0.25) -> None:
+def told(epoch: int, n_epochs: int, *, validation: float | None = 0.25, best: bool = False) -> None:
     """Log an epoch as the trainer does."""
     parts = {"nll": 1.0}
-    record = EpochRecord(epoch, epoch, 100.0 - epoch, parts, validation, False, 2.0)
+    record = EpochRecord(epoch, epoch, 100.0 - epoch, parts, validation, best, 2.0)
     TRAINING.info("epoch", extra={"record": record, "n_epochs": n_epochs})
 
 
@@ -61,17 +65,18 @@ def on_screen(written: str) -> list[str]:
 def test_on_a_terminal_epochs_are_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch) as written:
         with progress.shown("mult-vae"):
+            TRAINING.info("training", extra={"about": About("mult-vae", "ndcg@100", 7)})
             for epoch in (1, 2, 3):
-                told(epoch, 3, validation=epoch / 10 % 0.3)
+                told(epoch, 3, validation=epoch / 10 % 0.3, best=epoch < 3)
                 time.sleep(0.15)  # more than the least time between two draws
             moving = written()
         after = written()
     assert "\n" not in moving
-    for epoch, score in ((1, "0.1000"), (2, "0.2000"), (3, "0.0000")):
-        assert f"mult-vae, epoch {epoch}/3, loss {100 - epoch}.000, validation {score} |" in moving
+    for epoch, score in ((1, "0.1000"), (2, "0.2000"), (3, "0.0000, best 0.2000 at 2, stops at 9")):
+        assert f"left, mult-vae, epoch {epoch}/3, ndcg@100 {score}" in moving
     assert max(map(len, moving.split("\r"))) <= 80
     assert on_screen(moving + after) == [
-        "mult-vae: 3 epochs in 6.0 s, best validation 0.2000 after epoch 2",
+        "mult-vae: 3 epochs in 6.0 s, best ndcg@100 0.2000 after epoch 2",
         "",
     ]
 
@@ -87,7 +92,7 @@ def test_a_line_of_the_caller_stands_above_the_one_that_moves(
             moving = written()
         after = written()
     assert on_screen(moving)[0] == "trial 1/2"
-    assert on_screen(moving)[1].startswith("epoch 1/3, loss 99.000")
+    assert "left, epoch 1/3, validation 0.2500" in on_screen(moving)[1]
     assert on_screen(moving + after) == ["trial 1/2", ""]
 
 
@@ -148,6 +153,54 @@ def test_a_warning_of_the_package_is_a_note(capsys: pytest.CaptureFixture[str]) 
     noted = "note: this processor emulates bfloat16: float32 is faster\n"
     assert capsys.readouterr().err == noted
     assert logging.getLogger("recae").handlers == []
+
+
+@pytest.fixture(scope="module")
+def split() -> recae.Split:
+    return recae.split(recae.sample().take_users(np.arange(300)), rng=0)
+
+
+def vae() -> recae.MultVAE:
+    return recae.MultVAE(epochs=3, latent_dim=2, hidden=(4,), patience=2, device="cpu")
+
+
+def test_fit_shows_a_line_where_somebody_looks(
+    split: recae.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with terminal(monkeypatch) as written:
+        vae().fit(split.train, validation=split.validation)
+        recae.EASE().fit(split.train, progress=True)
+        vae().fit(split.train, validation=split.validation, progress=False)
+        with progress.shown(summaries=False):  # shows it already
+            assert not models_progress.is_wanted(None)
+        after = written()
+    assert "left, mult-vae, epoch 1/3, ndcg@100 0." in after
+    (went,) = [text for text in on_screen(after) if text]
+    assert went.startswith("mult-vae: 3 epochs in ")
+    assert ", best ndcg@100 0." in went
+    assert logging.getLogger("recae").handlers == []
+
+
+def test_fit_is_silent_elsewhere_unless_asked(
+    split: recae.Split, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae().fit(split.train)
+    assert capsys.readouterr().err == ""
+    heard: list[int] = []
+    vae().fit(split.train, progress=True, on_epoch=lambda record: heard.append(record.epoch))
+    assert "mult-vae: 3 epochs in " in capsys.readouterr().err
+    assert heard == [1, 2, 3]
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert models_progress.is_wanted(None)
+
+
+def test_going_on_from_nothing_is_said(
+    split: recae.Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vae().fit(split.train, checkpoint=tmp_path, resume=True)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "there is no checkpoint; training starts anew"
+    ]
 
 
 def test_the_demo_prints_what_a_person_reads(

@@ -5,11 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 import click
-from tqdm import tqdm
+
+from recae.models.progress import About, MovingLine, line, summary
 
 if TYPE_CHECKING:
     from recae.training.trainer import EpochRecord
@@ -56,29 +57,32 @@ class _Handler(logging.Handler):
 
     def __init__(self, name: str, *, summaries: bool) -> None:
         super().__init__()
-        self._name = f"{name}, " if name else ""
+        self._name = name
+        self._about = About(name)
         self._summaries = summaries
-        self._bar: tqdm[int] | None = None
+        self._line = MovingLine()
         self._epochs: list[EpochRecord] = []  # of all trainings since the last summary
         self._n_epochs = 0
         self._said_at = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "epoch":
+        if record.msg == "training":
+            self._about = record.__dict__["about"]
+            if self._name:  # which a caller may have indented
+                self._about = replace(self._about, name=self._name)
+        elif record.msg == "epoch":
             self._epoch(record.__dict__["record"], record.__dict__["n_epochs"])
         elif record.msg == "resumed":
             self.say(f"resuming after epoch {record.__dict__['epoch']}")
-        elif record.msg == "nothing to resume":
-            self.say("note: there is no checkpoint; training starts anew")
         elif record.msg == "compared":
             self.compared(record.__dict__["entry"])
         elif record.levelno >= logging.WARNING:
             self.say(f"note: {record.getMessage()}")
 
-    def say(self, line: str) -> None:
+    def say(self, text: str) -> None:
         """Print a line; what moves is wiped away first, and comes back with the next epoch."""
-        self._wipe()
-        click.echo(line, err=True)
+        self._line.wipe()
+        click.echo(text, err=True)
         self._said_at = time.monotonic()
 
     def compared(self, name: str) -> None:
@@ -92,60 +96,26 @@ class _Handler(logging.Handler):
         """Say how the trainings of `name` since the last time went, where there were any."""
         epochs, self._epochs = self._epochs, []
         if epochs and self._summaries:
-            self.say(f"{name}: {_summary(epochs, self._n_epochs)}")
+            self.say(f"{name}: {summary(self._about, epochs, self._n_epochs)}")
 
     def close(self) -> None:
         """Leave no line that moves."""
-        self._wipe()
+        self._line.wipe()
         super().close()
 
     def _epoch(self, epoch: "EpochRecord", n_epochs: int) -> None:
         first = not self._epochs or epoch.epoch <= self._epochs[-1].epoch
         self._epochs.append(epoch)
         self._n_epochs = n_epochs
-        at = f"{self._name}epoch {epoch.epoch}/{n_epochs}"
-        score = "" if epoch.validation is None else f", validation {epoch.validation:.4f}"
-        line = f"{at}, loss {epoch.loss:.3f}{score}"
-        if sys.stderr.isatty():
-            self._move(line, epoch, n_epochs, anew=first)
+        narrow = sys.stderr.isatty()
+        said = line(self._about, self._epochs[-epoch.epoch :], n_epochs, narrow=narrow)
+        if narrow:
+            if first:
+                self._line.wipe()
+            self._line.show(said, epoch.epoch, n_epochs)
         elif self._summaries and (first or self._due(epoch.epoch, n_epochs)):
-            self.say(f"{line} ({epoch.seconds:.1f} s)")
-
-    def _move(self, line: str, epoch: "EpochRecord", n_epochs: int, *, anew: bool) -> None:
-        if anew:
-            self._wipe()
-        if self._bar is None:
-            self._bar = tqdm(
-                desc=line,
-                total=n_epochs,
-                initial=epoch.epoch,
-                leave=False,
-                dynamic_ncols=True,
-                bar_format="{desc} |{bar}| {remaining} left",
-            )
-            return
-        self._bar.set_description_str(line, refresh=False)
-        self._bar.update(1)
+            self.say(f"{said} ({epoch.seconds:.1f} s)")
 
     def _due(self, epoch: int, n_epochs: int) -> bool:
         part_ended = epoch * _PARTS // n_epochs > (epoch - 1) * _PARTS // n_epochs
         return part_ended and time.monotonic() - self._said_at >= _PAUSE_S
-
-    def _wipe(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _summary(epochs: "list[EpochRecord]", n_epochs: int) -> str:
-    """How one or several trainings of `n_epochs` planned epochs went."""
-    trainings = 1 + sum(b.epoch <= a.epoch for a, b in pairwise(epochs))
-    last = epochs[-1].epoch
-    planned = "" if last == n_epochs else f" of {n_epochs}"
-    what = f"{last}{planned} epochs" if trainings == 1 else f"{trainings} trainings"
-    said = f"{what} in {sum(epoch.seconds for epoch in epochs):.1f} s"
-    scores = [(epoch.validation, epoch.epoch) for epoch in epochs if epoch.validation is not None]
-    if not scores:
-        return f"{said}, loss {epochs[-1].loss:.3f}"
-    best, at = max(scores, key=lambda pair: pair[0])
-    return f"{said}, best validation {best:.4f} after epoch {at}"

@@ -133,8 +133,9 @@ def _runs(model: Recommender | str, config: RunConfig, seeds: tuple[int, ...]) -
     """Return the model itself, or one for each seed where its name was given and it has one."""
     if isinstance(model, Recommender):
         return [model]
-    if isinstance(model, type):
-        kind = model.__name__
+    given: object = model
+    if isinstance(given, type):
+        kind = given.__name__
         raise ConfigError(f"a model is the class {kind}; accepted: a model, {kind}(), or its name")
     refuse_other("a model", model, str, "a model or its name")
     seeded = [make_model(model, config, seed=seed) for seed in seeds]

@@ -208,6 +208,7 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         train,
         validation=validation,
         checkpoint=folder / "run",
+        progress=False,
         on_epoch=lambda _: ends.append(time.monotonic()),
         steps_per_epoch=_STEPS,
     )

@@ -1,7 +1,9 @@
 """`Autoencoder`: what trained networks have in common as recommenders."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
 
@@ -16,19 +18,21 @@ from recae.errors import BundleError, ConfigError, DataError
 from recae.evaluation.evaluator import evaluate, fingerprint
 from recae.evaluation.names import parse_metric
 from recae.machine import multiplies_int8
+from recae.models.progress import About, Shown, is_wanted
 from recae.networks.batch import Batch
 from recae.networks.exact import exact, share_tables
 from recae.networks.network import Network
 from recae.ranking.fixed_point import rows_on_grid
-from recae.ranking.recommender import Arrays, Recommender, fitted
+from recae.ranking.recommender import Arrays, Recommender, TrainingShape, fitted
 from recae.ranking.rounded import MAX_WIDTH, RoundedTable
 from recae.ranking.scorer import Scorer
 from recae.ranking.scorers import WIDE_BYTES, LinearScorer, LinearTable
-from recae.training.config import TrainingConfig
+from recae.training.config import TrainingConfig, planned_epochs
 from recae.training.device import resolve_device
 from recae.training.rows import WEIGHTS, stream
 from recae.training.trainer import EpochRecord, Trainer
 
+logger = logging.getLogger("recae.training")
 _ROWS = 512
 A = TypeVar("A", bound="Autoencoder")
 
@@ -107,13 +111,17 @@ class Autoencoder(Recommender):
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
+        progress: bool | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
         steps_per_epoch: int | None = None,
     ) -> A:
         """Train on the rows of `train`; see `Recommender.fit`.
 
-        `on_epoch` is told the record of every epoch; what it raises ends the training. An epoch
-        ends after `steps_per_epoch` steps, or where it is None when all users were seen.
+        `progress` shows on stderr a line that moves with the epochs: the deciding metric, the best
+        so far, the time that is left and when the training would stop early; at the end, how it
+        went. None does so on a terminal and in a notebook. `on_epoch` is told the record of every
+        epoch; what it raises ends the training. An epoch ends after `steps_per_epoch` steps, or
+        where it is None when all users were seen.
 
         Raises
         ------
@@ -147,15 +155,23 @@ class Autoencoder(Recommender):
             "torch": torch.__version__,
         }
         trainer = Trainer(config, directory=checkpoint, identity=identity)
-        self.training_log = trainer.fit(
-            network,
-            train.histories() if self.ordered else Histories(train.matrix),
-            ordered=self.ordered,
-            validate=validate,
-            on_epoch=on_epoch,
-            resume=resume,
-            steps_per_epoch=steps_per_epoch,
+        about = About(
+            self.name, config.validation_metric, None if validation is None else config.patience
         )
+        logger.info("training", extra={"about": about})
+        with ExitStack() as showing:
+            if is_wanted(progress):
+                n_epochs = planned_epochs(config, TrainingShape.of(train.matrix).n_users)
+                on_epoch = _both(showing.enter_context(Shown(about, n_epochs)).epoch, on_epoch)
+            self.training_log = trainer.fit(
+                network,
+                train.histories() if self.ordered else Histories(train.matrix),
+                ordered=self.ordered,
+                validate=validate,
+                on_epoch=on_epoch,
+                resume=resume,
+                steps_per_epoch=steps_per_epoch,
+            )
         network.eval()
         self._ranking = Ranking(network, share=True)
         return self
@@ -315,6 +331,17 @@ class Ranking:
     def scorer(self, code: Float64[torch.Tensor, "batch latent"]) -> LinearScorer:
         """Scores of codes."""
         return LinearScorer(self.hidden(code), self.table)
+
+
+def _both(
+    show: Callable[[EpochRecord], None], tell: Callable[[EpochRecord], None] | None
+) -> Callable[[EpochRecord], None]:
+    def on_epoch(record: EpochRecord) -> None:
+        show(record)
+        if tell is not None:
+            tell(record)
+
+    return on_epoch
 
 
 def _stored(network: Network) -> dict[str, torch.Tensor]:

@@ -454,7 +454,12 @@ def _changed(config: Any) -> str:
     return ", ".join(f"{name}={v!r}" for name, v in given if v != getattr(usual, name))
 
 
-_MAY_BE_GIVEN = ("validation", "checkpoint", "resume")  # to every fit, whether it takes them or not
+_MAY_BE_GIVEN = (
+    "validation",
+    "checkpoint",
+    "resume",
+    "progress",
+)  # to every fit, whether it takes them or not
 
 
 def _noting_rows(fit: Callable[..., Any]) -> Callable[..., Any]:

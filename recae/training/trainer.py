@@ -166,7 +166,7 @@ class Trainer:
                 if found is not None:
                     run.restore(found)
                 else:
-                    logger.info("nothing to resume")
+                    logger.warning("there is no checkpoint; training starts anew")
             else:
                 self._store.clear()
             return run.to_the_end(
