@@ -5,13 +5,14 @@ import importlib
 import inspect
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 import recae
 from recae import errors
-from recae.models.registry import MODELS
+from recae.models.registry import MODELS, unregister
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,13 +76,27 @@ def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block is not None
     code = block.group(1).replace("latent_dim=200", "latent_dim=8, hidden=(16,), epochs=2")
-    code = code.replace('user="42"', 'user="7"').replace('["260", "1196"]', '["3", "5"]')
+    code = code.replace("42,", "7,").replace("[260, 1196]", "[3, 5]")
     lines = ["userId,movieId,rating"]
     lines += [f"{u},{(u * 7 + i * i) % 23},{4 + i % 2}" for u in range(80) for i in range(8)]
     (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "models" / "films" / "CURRENT").exists()
+
+
+@pytest.mark.checkout
+def test_the_first_hour_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        runpy.run_path(str(ROOT / "docs" / "examples" / "first_hour.py"))["main"]()
+    finally:
+        unregister("neighbours")
+    out = capfd.readouterr().out
+    assert re.search(r"^model +ndcg@10 +first_is_hit +novelty@10", out, re.MULTILINE)
+    assert re.search(r"^neighbours +0\.\d{4} ± ", out, re.MULTILINE)
+    assert re.search(r"^0 +1 +\d+ .* 1 +Western \d+$", out, re.MULTILINE)
+    assert "Recommendations(of a history, 3 items: '1" in out
+    assert re.search(r"^over HTTP, for 7: Western \d+, Western \d+, Western", out, re.MULTILINE)
 
 
 @pytest.mark.checkout
