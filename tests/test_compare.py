@@ -16,7 +16,7 @@ METRICS = ["ndcg@10", "novelty@5"]
 
 def first_hit(ranked: np.ndarray, targets: np.ndarray) -> float:
     """Whether the first item is a hit."""
-    return float(ranked[0] in targets)
+    return float(np.isin(ranked[:1], targets).any())
 
 
 @pytest.fixture(scope="module")

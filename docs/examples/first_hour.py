@@ -43,7 +43,7 @@ recae.register(Neighbours)  # "neighbours" is now a name like "ease", here and w
 
 def first_is_hit(ranked, targets):
     """Share of people who would choose the first film they are shown."""
-    return float(ranked[0] in targets)
+    return float(np.isin(ranked[:1], targets).any())  # a list may be empty
 
 
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -123,7 +123,8 @@ class Interactions:
     def to_frame(self) -> "pd.DataFrame":
         """One row an interaction, in the order of the input: ``user_id, item_id, value``.
 
-        ``time``, in UTC, and ``title`` follow where they are known. `read_interactions` reads it.
+        ``time``, in UTC, and ``title`` follow where they are known. Pairs that are only seen are
+        left out. `read_interactions` reads it.
         """
         import pandas as pd
 

@@ -23,8 +23,8 @@ OwnMetric = Callable[[np.ndarray, np.ndarray], float]
 """A metric of your own: a function ``NAME(ranked, targets)`` of one person.
 
 ``ranked`` are the indices of the items listed, best first, 100 of them at most (as many as its
-attribute ``k`` says, where it has one); ``targets`` are the indices of those looked for, at least
-one. It returns a finite number; higher is better. It is known by its ``__name__``."""
+attribute ``k`` says, where it has one) and maybe none; ``targets`` are the indices of those looked
+for, at least one. It returns a finite number; higher is better. It is known by its ``__name__``."""
 OWN_PLACES = 100
 
 OfTargets = Callable[[Judged, int], np.ndarray]
@@ -221,7 +221,7 @@ def parse_metric(name: str | OwnMetric) -> Metric:
     'hits in the first 20 / min(20, targets)'
     >>> def first_hit(ranked, targets):
     ...     '''1 with a hit at the first place.'''
-    ...     return float(ranked[0] in targets)
+    ...     return float(np.isin(ranked[:1], targets).any())
     >>> parse_metric(first_hit).definition
     '1 with a hit at the first place (of the first 100 items)'
     """
