@@ -1,5 +1,6 @@
 """Files of lists for many people: whatever moment a process dies at, nobody is lost."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import recae
@@ -382,3 +385,26 @@ def test_a_pipe_that_says_nothing_more_does_not_keep_a_process_that_is_stopped(
         assert "Fatal" not in process.stderr.read()
     left = {path.name for path in out.iterdir()}
     assert left == ({"lists.csv.parts"} if options else set())
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_titles_are_a_last_column_where_there_are_any(
+    data: recae.Interactions, tmp_path: Path, resume: bool
+) -> None:
+    titles = pa.array(["One", None, 'a "b", c', *"45678"], pa.large_string())
+    of_item = dict(zip(data.items, titles.to_pylist(), strict=True))
+    asked = Asked(recae.Popularity().fit(data), data.items, 7, titles=titles)
+    people = [(data.histories(), data.users)]
+    for name in ("t.csv", "t.parquet", "t.jsonl"):
+        path = tmp_path / name
+        done = write_recommendations(
+            asked, people, path, file_format=format_of(path), resume=resume
+        )
+        assert done.rows == 56
+    frame = pd.read_csv(tmp_path / "t.csv", keep_default_na=False)
+    assert list(frame.columns) == ["user_id", "item_id", "score", "rank", "title"]
+    assert frame["title"].tolist() == [of_item[item] or "" for item in frame["item_id"]]
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert table["title"].to_pylist() == [of_item[item] for item in table["item_id"].to_pylist()]
+    lines = [json.loads(text) for text in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert all(at["title"] == of_item[at["item_id"]] for one in lines for at in one["items"])

@@ -59,7 +59,8 @@ def command(
 ) -> None:
     """Recommend items to stored users, to the people of a file, or for a history given here.
 
-    Lists go to a file (-o), a row an item: user_id, item_id, score, rank. A list is shorter than k
+    Lists go to a file (-o), a row an item: user_id, item_id, score, rank and, where the model has
+    titles, title. A list is shorter than k
     where fewer items are left, and never holds an item of the history unless --include-seen. With
     --json and no -o, the list of one --user or --history is printed as JSON, those of more people
     as JSON lines.
@@ -185,7 +186,10 @@ def _asked(
     if only is not None and not len(only):
         click.echo(f"warning: {candidates}: {NO_CANDIDATE}, for everybody", err=True)
     refused = items_of(bundle, exclude)
-    return Asked(bundle.model, bundle.items, k, exclude_seen, only, refused, bundle.version)
+    return Asked(
+        bundle.model, bundle.items, k, exclude_seen, only, refused, bundle.version,
+        titles=bundle.arrow_titles,
+    )  # fmt: skip
 
 
 def _place(out: str, shard: str | None) -> Path:

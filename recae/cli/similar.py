@@ -38,7 +38,8 @@ def command(
     """List the items nearest to ITEM, or with --all to each of the model in DIR.
 
     Items are compared by the cosine of their vectors, or by the weights between items where the
-    model has those. --all writes a row a neighbour: target_item_id, item_id, score, rank.
+    model has those. --all writes a row a neighbour: target_item_id, item_id, score, rank and,
+    where the model has titles, title.
     """
     if (item is None) != everything:
         raise click.UsageError("give either ITEM or --all")

@@ -50,6 +50,8 @@ class Asked:
         Item indices that alone may, or may not, be listed.
     version
         Of the model; parts of another version are not resumed.
+    titles
+        Title of each item, an Arrow array, or None; they are written where they are given.
     """
 
     model: Recommender
@@ -59,6 +61,7 @@ class Asked:
     candidates: Int64[np.ndarray, " c"] | None = None
     exclude: Int64[np.ndarray, " e"] | None = None
     version: str = ""
+    titles: Any = None
 
 
 @final
@@ -94,8 +97,8 @@ def write_recommendations(
         The file. With `resume`, finished parts are kept in ``PATH.parts`` until it is written, and
         a later call with the same question goes on after them.
     file_format
-        ``"csv"`` and ``"parquet"``: ``user_id, item_id, score, rank``, a row an item, ranks from 1;
-        ``"jsonl"``: a line a person.
+        ``"csv"`` and ``"parquet"``: ``user_id, item_id, score, rank`` and, where there are any,
+        ``title``, a row an item, ranks from 1; ``"jsonl"``: a line a person.
     resume
         Go on after the parts of an interrupted call.
 
@@ -128,7 +131,7 @@ def write_recommendations(
                 total += done
 
         _while_reading(groups, keep)
-        parts.join(starts)
+        parts.join(starts, asked.titles)
     return total
 
 
@@ -137,7 +140,7 @@ def stream_recommendations(
 ) -> Done:
     """Write the lists of all people to an open binary file, a standard output say."""
     total = Done(0, 0, 0)
-    with ListWriter(file, file_format) as writer:
+    with ListWriter(file, file_format, titles=asked.titles) as writer:
 
         def append(group: People, left: Event) -> None:
             nonlocal total
@@ -180,6 +183,7 @@ def question(asked: Asked, file_format: Format) -> dict[str, object]:
         "k": asked.k,
         "exclude_seen": asked.exclude_seen,
         "format": file_format,
+        "titles": asked.titles is not None,
         "items_sha256": digest.hexdigest(),
     }
 
@@ -284,7 +288,7 @@ class _Parts:
         part, about = self._files(start)
         with (
             atomic_file(part) as file,
-            ListWriter(file, self._format, header=False) as writer,
+            ListWriter(file, self._format, titles=asked.titles, header=False) as writer,
         ):
             done = _write(asked, people, writer, left)
         whose = people_sha256(people, ordered=asked.model.ordered)
@@ -292,9 +296,12 @@ class _Parts:
         write_json(about, {**asdict(done), **told})
         return done
 
-    def join(self, starts: Iterable[int]) -> None:
+    def join(self, starts: Iterable[int], titles: Any) -> None:
         """Put the parts at `starts` together under the final name, and remove all."""
-        with atomic_file(self._path) as file, ListWriter(file, self._format) as writer:
+        with (
+            atomic_file(self._path) as file,
+            ListWriter(file, self._format, titles=titles) as writer,
+        ):
             for start in starts:
                 with self._files(start)[0].open("rb") as source:
                     writer.copy(source)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Int64
 
 from recae.data.histories import Histories
@@ -61,6 +62,11 @@ class Bundle:
     split: Mapping[str, Any] | None
     metrics: Mapping[str, Any] | None
     provenance: Mapping[str, Any]
+
+    @property
+    def arrow_titles(self) -> Any:
+        """Titles as an Arrow array, for files of lists; None where there are none."""
+        return None if self.titles is None else pa.array(self.titles, pa.large_string())
 
     @property
     def version(self) -> str:

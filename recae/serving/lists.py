@@ -37,6 +37,8 @@ class ListWriter:
         CSV has quotes around the ids that need them (RFC 4180), and no others.
     owner
         Name of the column that says whose list it is; ``item_id``, ``score`` and ``rank`` follow.
+    titles
+        Title of each item, an Arrow array of texts and nulls: a last column ``title``.
     header
         Whether CSV starts with the names of the columns.
     """
@@ -47,18 +49,21 @@ class ListWriter:
         file_format: Format,
         *,
         owner: str = "user_id",
+        titles: Any = None,
         header: bool = True,
     ) -> None:
         self._file = file
         self._format = file_format
         self._owner = owner
         self._header = header
+        self._titles = titles
         self._schema = pa.schema(
             [
                 (owner, pa.large_string()),
                 ("item_id", pa.large_string()),
                 ("score", pa.float32()),
                 ("rank", pa.int32()),
+                *([] if titles is None else [("title", pa.large_string())]),
             ]
         )
         self._stack = ExitStack()
@@ -80,12 +85,14 @@ class ListWriter:
         there = top.items >= 0
         owner, place = np.nonzero(there)
         whose = owners.to_arrow().slice(rows.start, rows.stop - rows.start)
+        listed = pa.array(top.items[there])
         table = pa.table(
             [
                 whose.take(pa.array(owner)),
-                items.to_arrow().take(pa.array(top.items[there])),
+                items.to_arrow().take(listed),
                 pa.array(top.scores[there]),
                 pa.array((place + 1).astype(np.int32)),
+                *([] if self._titles is None else [self._titles.take(listed)]),
             ],
             schema=self._schema,
         )
@@ -95,14 +102,17 @@ class ListWriter:
         if self._format == "csv":
             self._file.write(_csv_lines(table))
             return
-        listed, scores = table["item_id"].to_pylist(), table["score"].cast(pa.string()).to_pylist()
+        scores = table["score"].cast(pa.string()).to_pylist()  # the shortest text of a float32
+        places = [
+            {"item_id": item, "score": float(score)}
+            for item, score in zip(table["item_id"].to_pylist(), scores, strict=True)
+        ]
+        if self._titles is not None:
+            for at, title in zip(places, table["title"].to_pylist(), strict=True):
+                at["title"] = title
         stops = np.cumsum(there.sum(axis=1)).tolist()
         for id_, start, stop in zip(whose.to_pylist(), [0, *stops[:-1]], stops, strict=True):
-            places = [
-                {"item_id": item, "score": float(score)}  # the shortest text of a float32
-                for item, score in zip(listed[start:stop], scores[start:stop], strict=True)
-            ]
-            line = json.dumps({self._owner: id_, "items": places}, ensure_ascii=False)
+            line = json.dumps({self._owner: id_, "items": places[start:stop]}, ensure_ascii=False)
             self._file.write(line.encode() + b"\n")
 
     def copy(self, source: Any) -> None:
@@ -120,13 +130,13 @@ def _csv_lines(table: Any) -> memoryview:
 
     Arrow's own writer quotes either all texts of a file or none.
     """
-    owner, item, score, rank = (column.combine_chunks() for column in table.columns)
+    owner, item, score, rank, *titles = (column.combine_chunks() for column in table.columns)
     text = pa.large_string()
-    nothing = pa.scalar("", text)
-    ends = pc.binary_join_element_wise(rank.cast(text), pa.scalar("\n", text), nothing)
-    lines = pc.binary_join_element_wise(
-        _quoted(owner), _quoted(item), score.cast(text), ends, pa.scalar(",", text)
-    )
+    cells = [_quoted(owner), _quoted(item), score.cast(text), rank.cast(text)]
+    cells += [_quoted(pc.fill_null(column, "")) for column in titles]
+    end, nothing = pa.scalar("\n", text), pa.scalar("", text)
+    cells[-1] = pc.binary_join_element_wise(cells[-1], end, nothing)
+    lines = pc.binary_join_element_wise(*cells, pa.scalar(",", text))
     _, offsets, content = lines.buffers()
     if not len(lines):
         return memoryview(b"")

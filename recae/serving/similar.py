@@ -61,8 +61,8 @@ def write_similar(bundle: Bundle, path: Path, *, k: int, file_format: Format) ->
     bundle
         A loaded version.
     path
-        The file: ``target_item_id, item_id, score, rank``, a row a neighbour, ranks from 1; for
-        ``"jsonl"`` a line an item.
+        The file: ``target_item_id, item_id, score, rank`` and, where there are any, ``title``, a
+        row a neighbour, ranks from 1; for ``"jsonl"`` a line an item.
     k
         Length of the lists.
     file_format
@@ -93,7 +93,8 @@ def stream_similar(bundle: Bundle, file: Any, *, k: int, file_format: Format) ->
 def _write(bundle: Bundle, nearest: NearestItems, file: Any, k: int, file_format: Format) -> Done:
     items = bundle.items
     total = Done(0, 0, 0)
-    with ListWriter(file, file_format, owner="target_item_id") as writer:
+    titles = bundle.arrow_titles
+    with ListWriter(file, file_format, owner="target_item_id", titles=titles) as writer:
         for start in range(0, len(items), _CHUNK):
             rows = slice(start, min(len(items), start + _CHUNK))
             asked = np.arange(rows.start, rows.stop, dtype=np.int64)
