@@ -215,7 +215,7 @@ BAD = [
     Bad("every row bad", b"user,item\n,\n,\n", "no usable rows among 2", {"max_bad_rows": 5}),
     Bad("nothing above the minimum", H + b"u,a,1\n", "no usable rows among 1", {"min_rating": 2}),
     Bad("thresholds leave nothing", b"user,item\nu,a\nv,b\n",
-        "min_item 2 and min_user 0 leave none", {"min_item": 2}),
+        r"no usable rows among 2 \(below_min_item 2\)", {"min_item": 2}),
     Bad("quotes of the header", b'"user,item\nu,a\n', "quotes of the first line do not match",
         {"sep": ","}),
     Bad("a pickle", b"\x80\x04\x95user,item\n", "a pickle, which is never opened"),

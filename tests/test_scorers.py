@@ -36,8 +36,9 @@ def histories(draw, n_users=N_USERS, n_items=N_ITEMS):
 
 
 def scorer_and_scores(form, draw, asking):
-    """A scorer, and its exact scores before they are rounded to float32."""
+    """A scorer, its exact scores before they are rounded to float32, and where none was added."""
     n_users, n_items = asking.matrix.shape
+    nowhere = np.zeros((n_users, n_items), dtype=bool)
     x = asking.matrix.toarray().astype(np.float64)
     if form in {"linear", "rounded"}:
         weight = weights_on_grid(torch.from_numpy(draw.standard_normal((n_items, 12))))
@@ -48,23 +49,26 @@ def scorer_and_scores(form, draw, asking):
         rounded = RoundedTable(weight, bias) if form == "rounded" else None
         scores = hidden.numpy() @ weight.numpy().astype(np.float64).T + bias.numpy()
         scores = scores.astype(np.float32).astype(np.float64)  # as it is added: see its `sums`
-        return LinearScorer(hidden, LinearTable(weight, bias, rounded=rounded)), scores
+        return LinearScorer(hidden, LinearTable(weight, bias, rounded=rounded)), scores, nowhere
     if form == "table":
         weights = weights_on_grid(torch.from_numpy(draw.standard_normal((n_items, n_items))))
         bounds = weights.abs().amax(dim=1).numpy()
-        return TableScorer(weights, bounds, asking), x @ weights.numpy().astype(np.float64)
+        wide = weights.numpy().astype(np.float64)
+        return TableScorer(weights, bounds, asking), x @ wide, x @ abs(wide) == 0
     if form == "sparse":
         entries = draw.standard_normal((n_items, n_items)) * (draw.random((n_items, n_items)) < 0.1)
         table = SparseTable(csr_array(entries))
-        return SparseScorer(table, asking), x @ table.entries.toarray()
+        wide = table.entries.toarray()
+        return SparseScorer(table, asking), x @ wide, x @ abs(wide) == 0
     if form == "function":  # of a history alone
         slopes = draw.standard_normal(n_items)
         scores = np.outer(x.sum(axis=1), slopes)
-        return DenseScorer(lambda h: np.outer(h.matrix.sum(axis=1), slopes), asking), scores
+        scorer = DenseScorer(lambda h: np.outer(h.matrix.sum(axis=1), slopes), asking)
+        return scorer, scores, nowhere
     scores = draw.standard_normal((n_users, n_items))
     if form == "dense":
         scores = scores.astype(np.float32)
-    return DenseScorer(scores, asking), scores.astype(np.float64)
+    return DenseScorer(scores, asking), scores.astype(np.float64), nowhere
 
 
 def every_pair(n_users=N_USERS, n_items=N_ITEMS):
@@ -84,8 +88,11 @@ def lists(scorer, asking, k):
     return recommend_chunk(scorer, asking, k, [], None)
 
 
-def agrees(scorer, scores, asking):
-    """Exact scores are `scores`, rounded once; fast ones, bound and lists follow from them."""
+def agrees(scorer, scores, silent, asking):
+    """Exact scores are `scores`, rounded once; fast ones, bound and lists follow from them.
+
+    Lists end before the items that are `silent`.
+    """
     n_users, n_items = scores.shape
     rounded = scores.astype(np.float32)
     exact = scorer.exact(*every_pair(n_users, n_items)).reshape(n_users, n_items)
@@ -97,10 +104,12 @@ def agrees(scorer, scores, asking):
     for blocks, bound in ways:
         off = np.abs(fast_scores(blocks) - exact)
         assert (off <= bound[:, None]).all()
+    heard = np.where(silent, -np.inf, rounded).astype(np.float32)
     for k in (1, 10, n_items):
-        top = lists(scorer, asking, k)
-        assert top.items.tolist() == sorted_items(rounded, k).tolist()
-        assert top.scores.tobytes() == (np.take_along_axis(rounded, top.items, 1) + 0).tobytes()
+        top, best = lists(scorer, asking, k), sorted_items(heard, k)
+        listed = np.take_along_axis(heard, best, 1)
+        assert top.items.tolist() == np.where(np.isneginf(listed), -1, best).tolist()
+        assert top.scores.tobytes() == (listed + 0).tobytes()
 
 
 # ---- blocks
@@ -119,18 +128,18 @@ def test_blocks_cover_all_items_once(monkeypatch):
 def test_a_scorer_is_the_plain_sum(form, max_cells, monkeypatch):
     monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", max_cells)
     asking = histories(np.random.default_rng(1))
-    scorer, scores = scorer_and_scores(form, np.random.default_rng(2), asking)
+    scorer, scores, silent = scorer_and_scores(form, np.random.default_rng(2), asking)
     assert isinstance(scorer, Summand)
     blocks = [block for block, _ in scorer.blocks()]
     assert blocks == list(item_blocks(N_ITEMS, N_USERS))
-    agrees(scorer, scores, asking)
+    agrees(scorer, scores, silent, asking)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_some_scores_are_those_among_all(form):
     """Asked before the blocks and after them, of some rows and of one."""
     asking = histories(np.random.default_rng(3))
-    scorer, scores = scorer_and_scores(form, np.random.default_rng(4), asking)
+    scorer, scores, silent = scorer_and_scores(form, np.random.default_rng(4), asking)
     rows, items = np.array([2, 2, 9, 22]), np.array([5, 699, 0, 5])
     expected = scores[rows, items].astype(np.float32).tobytes()
     assert scorer.exact(rows, items).tobytes() == expected
@@ -158,11 +167,13 @@ def test_a_sum_is_the_plain_weighted_sum(data):
         )
     )
     asking = histories(draw, n_users=5, n_items=300)
-    parts, terms = zip(*[scorer_and_scores(form, draw, asking) for form in forms], strict=True)
+    parts, terms, silent = zip(
+        *[scorer_and_scores(form, draw, asking) for form in forms], strict=True
+    )
     total = np.zeros((5, 300))
     for weight, scores in zip(weights or [1.0] * len(forms), terms, strict=True):
         total += weight * scores
-    agrees(SumScorer(parts, weights), total, asking)
+    agrees(SumScorer(parts, weights), total, np.all(silent, axis=0), asking)
 
 
 @pytest.mark.parametrize("max_cells", [1, N_ITEMS])
@@ -170,25 +181,27 @@ def test_sums_of_several_blocks(max_cells, monkeypatch):
     monkeypatch.setattr("recae.ranking.scorer.MAX_CELLS", max_cells)
     draw = np.random.default_rng(5)
     asking = histories(draw)
-    parts, terms = zip(*[scorer_and_scores(form, draw, asking) for form in FORMS], strict=True)
+    parts, terms, silent = zip(
+        *[scorer_and_scores(form, draw, asking) for form in FORMS], strict=True
+    )
     weights = [0.3, -2.0, 1e-3, 7.0, 1.0, 0.1, -0.5]
     total = np.zeros((N_USERS, N_ITEMS))
     for weight, scores in zip(weights, terms, strict=True):
         total += weight * scores
     scorer = SumScorer(parts, weights)
     assert len(list(scorer.blocks())) == 3
-    agrees(scorer, total, asking)
+    agrees(scorer, total, np.all(silent, axis=0), asking)
 
 
 def test_sums_can_be_parts_of_a_sum():
     draw = np.random.default_rng(6)
     asking = histories(draw)
-    (a, a_scores), (b, b_scores), (c, c_scores) = (
+    (a, a_scores, _), (b, b_scores, nowhere), (c, c_scores, _) = (
         scorer_and_scores(form, draw, asking) for form in ("sparse", "rounded", "table")
     )
     inner = SumScorer([a, b], [0.7, 0.1])
     total = 0.9 * (0.7 * a_scores + 0.1 * b_scores) + 0.2 * c_scores
-    agrees(SumScorer([inner, c], [0.9, 0.2]), total, asking)
+    agrees(SumScorer([inner, c], [0.9, 0.2]), total, nowhere, asking)
 
 
 def test_the_bound_of_a_sum_holds_where_terms_cancel():

@@ -289,9 +289,9 @@ def test_answers_are_frames_in_the_columns_of_files(films: RecommendationService
 def test_answers_show_themselves_in_a_few_words_and_as_html(
     films: RecommendationService,
 ) -> None:
-    answer = films.recommend(user="u1", k=6)
+    answer = films.recommend(user="u1", k=6, fallback="popular")
     assert repr(answer).startswith("Recommendations(user='u1', 4 items: '010' 'Ten' 0.06")
-    assert repr(answer).endswith(" and 1 more)")
+    assert repr(answer).endswith(" and 1 more; 1 warnings)")
     wicked = "<script>alert('é')</script>" * 400
     place = ScoredItem(wicked, 1, 0.5, wicked)
     of_one = replace(answer, user=wicked, items=(place,) * 100, warnings=(wicked,) * 9)
