@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
+from datetime import date
 from functools import cache, wraps
 from inspect import get_annotations
 from types import UnionType
@@ -157,8 +158,8 @@ class Options:
     """Options by name; extended by dataclasses that are frozen, slotted and keyword-only.
 
     Values are checked when an object is made. Numbers of NumPy become those of Python, lists
-    tuples, and a whole number a float where only that is accepted; nothing else is converted:
-    ``"4"`` is no number, and True is not 1.
+    tuples, and a whole number a float where only that is accepted; a text option takes a date, as
+    ISO 8601, and a whole number. Nothing else is converted: ``"4"`` is no number, True is not 1.
 
     Attributes
     ----------
@@ -249,6 +250,11 @@ class Options:
     def to_json(self) -> dict[str, object]:
         """As JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def takes_text(kind: type[Options], name: str) -> bool:
+    """Whether the option `name` of `kind`, if there is one, takes any text."""
+    return _takes_text(_hints(kind).get(name))
 
 
 def details(one: Field[Any]) -> Details:
@@ -364,7 +370,7 @@ def _hints(kind: type[Options]) -> dict[str, Any]:
 
 def _checked(name: str, given: object, hint: Any, bounds: Details) -> object:
     try:
-        value = _validator(hint)(_plain(given))
+        value = _validator(hint)(_as_text(_plain(given), hint))
     except ValueError:  # what pydantic says of it is not for our users
         raise ConfigError(f"option {name} is {given!r}; it is of type {_named(hint)}") from None
     if not all(bounds.accepts(number) for number in _numbers(value)):
@@ -382,9 +388,24 @@ def _validator(hint: Any) -> Callable[[object], object]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, np.datetime64):
+        return value.astype("datetime64[us]").item()
     if isinstance(value, np.generic):
         return value.item()
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _takes_text(hint: Any) -> bool:
+    return str in (hint, *get_args(hint))
+
+
+def _as_text(value: object, hint: Any) -> object:
+    if _takes_text(hint):
+        if isinstance(value, date):
+            return value.isoformat()
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+    return value
 
 
 def _numbers(value: object) -> Iterator[int | float]:

@@ -294,7 +294,7 @@ def test_settings_files_flags_and_their_order(run, small: Path, tmp_path: Path) 
         ('[read]\nmin_rating = "x"', "read: option min_rating is 'x'; it is of type float | int"),
         ('[read]\nmin_rating = "4"', "read: option min_rating is '4'; it is of type float | int"),
         ("[read]\nmin_rating = [4]", "read: option min_rating is [4]"),
-        ("[read]\nsep = 5", "read: option sep is 5; it is of type str | None"),
+        ("[read]\nsep = true", "read: option sep is True; it is of type str | None"),
         ("[read]\nheader = 5", "read: option header is 5; it is of type bool"),
         ("[read]\nmin_user = true", "read: option min_user is True; it is of type int"),
         ("[read]\nmin_user = 1.5", "read: option min_user is 1.5"),

@@ -1,6 +1,8 @@
 """Options: types, bounds and names, in one line; what is said of them is said once."""
 
+import datetime as dt
 import inspect
+import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, fields, replace
@@ -8,11 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recae.data.protocols import PROTOCOLS
+from recae.data.protocols.temporal import Temporal
 from recae.data.readers import ReadOptions
 from recae.errors import ConfigError
+from recae.experiment.config import load_config
+from recae.experiment.config_file import config_text
 from recae.models.registry import MODELS, config_class, model_class
 from recae.options import Choice, Options, Range, details, listed, option
 from recae.training.config import TrainingConfig
@@ -77,6 +83,56 @@ def test_numbers_of_numpy_and_lists_are_taken() -> None:
         int, float, int, int, float,
     ]  # fmt: skip
     assert given.to_json() == asdict(given) | {"rests": [1, 2]}
+
+
+DAY = "2024-03-20"
+
+
+@pytest.mark.parametrize(
+    ("day", "text"),
+    [
+        (dt.date(2024, 3, 20), DAY),
+        (dt.datetime(2024, 3, 20, 12, tzinfo=dt.UTC), f"{DAY}T12:00:00+00:00"),
+        (pd.Timestamp(DAY), f"{DAY}T00:00:00"),
+        (np.datetime64(DAY), f"{DAY}T00:00:00"),
+        (np.datetime64(DAY, "ns"), f"{DAY}T00:00:00"),
+    ],
+)
+def test_a_date_is_taken_where_a_date_is_meant(day: object, text: str) -> None:
+    assert Temporal(at=day).to_json()["at"] == text
+    with pytest.raises(ConfigError, match="salt is .*; it is of type float | None"):
+        Cooking(salt=day)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "value"),
+    [
+        (f"split.at={DAY}", "at", DAY),
+        (f"split.at={DAY} 12:00:00", "at", f"{DAY} 12:00:00"),
+        ("read.user_col=1", "user_col", "1"),
+        ("read.user_col=1_0.50", "user_col", "1_0.50"),
+        ("read.user_col=true", "user_col", "true"),
+        ('read.user_col="1"', "user_col", "1"),
+    ],
+)
+def test_a_text_option_takes_what_is_written(setting: str, name: str, value: str) -> None:
+    config = load_config(settings=["protocol=temporal", setting])
+    assert {**config.read, **config.split} == {name: value}
+    assert json.loads(json.dumps(config.to_json()))[setting.partition(".")[0]] == {name: value}
+
+
+def test_a_text_option_of_a_file_takes_a_date_and_a_whole_number(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(f'protocol = "temporal"\n[split]\nat = {DAY}\n[read]\nitem_col = 2\n')
+    config = load_config(path)
+    assert (config.split, config.read) == ({"at": DAY}, {"item_col": "2"})
+    path.write_text(config_text(config))
+    assert load_config(path) == config
+    assert load_config(path, flags={"split.at": "2024-04-01"}).split == {"at": "2024-04-01"}
+    for wrong in ("true", "1.5", "[1]"):
+        path.write_text(f"[read]\nitem_col = {wrong}\n")
+        with pytest.raises(ConfigError, match="read: option item_col is .* it is of type str"):
+            load_config(path)
 
 
 def test_an_unknown_option_is_told_those_there_are() -> None:

@@ -339,7 +339,7 @@ def test_options_of_other_types_are_refused_and_numbers_of_numpy_are_numbers(
     for options, said in (
         ({"min_rating": "4"}, "min_rating is '4'; it is of type float | int | None"),
         ({"min_user": True}, "min_user is True; it is of type int"),
-        ({"user_col": 1}, "user_col is 1; it is of type str | None"),
+        ({"user_col": 1.5}, "user_col is 1.5; it is of type str | None"),
     ):
         with pytest.raises(ConfigError, match=re.escape(f"read_interactions: option {said}")):
             read_interactions(path, **options)

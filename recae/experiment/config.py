@@ -9,7 +9,7 @@ from typing import Any, final
 from recae.errors import ConfigError
 from recae.evaluation.names import DEFAULT_METRICS, OwnMetric, parse_metrics
 from recae.models.registry import MODELS, config_class
-from recae.options import Options
+from recae.options import Options, takes_text
 
 
 @final
@@ -65,7 +65,8 @@ def load_config(
         TOML file: top-level ``model``, ``protocol``, ``seed``, ``metrics``; tables ``[read]``,
         ``[split]`` and one for each model, ``[mult-vae]``, ``[ease]``, ...
     settings
-        ``TABLE.KEY=VALUE`` or ``KEY=VALUE`` with a TOML value; a bare word is a text.
+        ``TABLE.KEY=VALUE`` or ``KEY=VALUE`` with a TOML value; a bare word is a text. A text option
+        takes what is written, ``read.user_col=1`` say.
     flags
         Values by dotted name, such as ``{"read.min_rating": 4.0}``; None values are not given.
 
@@ -77,18 +78,22 @@ def load_config(
     values: dict[str, Any] = {}
     if path is not None:
         values = _toml_file(path)
+    written: dict[str, str] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"--set {setting!r} is not of the form TABLE.KEY=VALUE")
-        _put(values, name.strip(), _toml_value(text.strip()), f"--set {setting!r}")
+        name, text = name.strip(), text.strip()
+        written[name] = text
+        _put(values, name, _toml_value(text), f"--set {setting!r}")
     for name, value in (flags or {}).items():
         if value is not None:
+            written.pop(name, None)
             _put(values, name, value, name)
-    return _checked(values)
+    return _checked(values, written)
 
 
-def _checked(values: dict[str, Any]) -> RunConfig:
+def _checked(values: dict[str, Any], written: Mapping[str, str]) -> RunConfig:
     top = {"model", "protocol", "seed", "metrics"}
     tables = {"read", "split", *MODELS}
     unknown = sorted(set(values) - top - tables)
@@ -115,7 +120,11 @@ def _checked(values: dict[str, Any]) -> RunConfig:
     models = {name: values[name] for name in MODELS if name in values}
     kinds: dict[str, type[Options]] = {"read": ReadOptions, "split": split_kind}
     for table, kind in {**kinds, **{name: config_class(name) for name in models}}.items():
-        kind.of(values.get(table, {}), where=table)
+        given = values.get(table, {})
+        texts = {n for n, v in given.items() if not isinstance(v, str) and takes_text(kind, n)}
+        given.update({n: written[f"{table}.{n}"] for n in texts if f"{table}.{n}" in written})
+        accepted = kind.of(given, where=table)
+        given.update({n: getattr(accepted, n) for n in texts})  # dates are no JSON
     metrics = values.get("metrics", default.metrics)
     if isinstance(metrics, str):
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
