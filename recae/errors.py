@@ -20,6 +20,8 @@ Messages are one lower-case clause: what is wrong, what was given, what is accep
 from collections.abc import Sequence
 from typing import ClassVar
 
+_SHOWN_TEXT = 80
+
 
 class RecaeError(Exception):
     """Base of all errors raised by `recae`."""
@@ -86,6 +88,8 @@ class RequirementError(RecaeError, RuntimeError):
 def shown(values: Sequence[object], limit: int = 5) -> str:
     """Offending values for a message: at most `limit` of them, then how many more there are.
 
+    Of a long one the first characters are shown.
+
     Examples
     --------
     >>> shown(["a", "b"])
@@ -93,5 +97,9 @@ def shown(values: Sequence[object], limit: int = 5) -> str:
     >>> shown(range(9))
     '0, 1, 2, 3, 4 and 4 more'
     """
-    text = ", ".join(repr(value) for value in values[:limit])
+    text = ", ".join(_shortened(repr(value)) for value in values[:limit])
     return text if len(values) <= limit else f"{text} and {len(values) - limit} more"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."

@@ -153,6 +153,20 @@ def test_data_check_accounts_for_every_row(run, small: Path, tmp_path: Path) -> 
     assert report["rows_read"] == 963 == report["rows_kept"] + report["rows_merged"] + dropped
     assert dropped == 3
     assert "every row counts as a positive" in err
+    assert (report["per_user"]["median"], report["per_user"]["max"]) == (8, 8)
+    assert (len(report["popular"]), report["days"][0]) == (5, "2017-07-14")
+    (tmp_path / "items.csv").write_text("id,movie_name\nm1,Alien\n")
+    items = ("--items", tmp_path / "items.csv")
+    code, out, err = run("data", "check", path, *items)
+    assert code == 0, err
+    assert "rows read 963, kept 960, merged 0\ndropped 1: malformed (first lines 962)\n" in out
+    assert f"120 users, 40 items, 960 interactions, density {8 / 40:.2%}\n" in out
+    assert "interactions per user: median 8, 8 to 8\n" in out
+    assert "times: 2017-07-14 to " in out
+    assert "titles are column 'movie_name'" in err
+    assert not set(out.splitlines()) & set(err.splitlines())
+    code, out, err = run("data", "check", path, *items, "--items-title-col", "name")
+    assert (code, "no column 'name' among 'id', 'movie_name'" in err) == (3, True)
 
 
 def test_the_chain(run, small: Path, tmp_path: Path) -> None:
@@ -385,6 +399,8 @@ def test_people_are_read_as_the_training_data_was(run, odd, tmp_path: Path) -> N
     assert code == 0, err
     assert {row["user_id"] for row in csv.DictReader(out.splitlines())} == {"ann"}
     (tmp_path / "new").write_text("who;what\nann;m1\nbob;m3\n")  # no ratings: no minimum
+    code, out, err = run(*ask)
+    assert (code, "options say otherwise, --rating-col '' that there are no" in err) == (3, True)
     code, out, err = run(*ask, "--rating-col", "")
     assert code == 0, err
     assert {row["user_id"] for row in csv.DictReader(out.splitlines())} == {"ann", "bob"}

@@ -295,7 +295,7 @@ def test_column_without_validation_rows_has_no_validation_unless_asked():
 
 
 def test_column_refuses_what_it_cannot_do():
-    with pytest.raises(DataError, match="carries no split; name the column with --split-col"):
+    with pytest.raises(DataError, match="carries no split; name its column with split_col"):
         split(interactions_from(grid(4, 4)), "column")
     with pytest.raises(ConfigError, match="it is for data without one"):
         split(parted([("u", "a", 0), ("u", "b", 1)]), "column", validation_fraction=0.1)

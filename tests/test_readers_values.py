@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recae.data.interactions import Interactions
-from recae.data.readers import read_interactions
+from recae.data.readers import GroupedReading, read_interactions
 from recae.errors import DataError
 
 SECOND = 1_000_000
@@ -39,11 +39,21 @@ def by_row(data: Interactions, values: np.ndarray | None) -> list[int]:
         (["1500000000.25", "1500000000"], [1_500_000_000_250_000, 1_500_000_000 * SECOND]),
         (["1.5e9", " 1500000001 ", "+1500000002"],
          [(1_500_000_000 + i) * SECOND for i in range(3)]),
-        (["253402300799"], [253_402_300_799 * SECOND]),
+        (["253402300799", "0", "1"], [253_402_300_799 * SECOND, 0, SECOND]),
         (["1970-01-02", "1970-01-01T00:00:01", "1970-01-01 00:00:00.5"],
          [86400 * SECOND, SECOND, 500_000]),
         (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:01Z"], [0, SECOND]),
         (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:01"], [0, SECOND]),
+        (["1970-01-01 00:00:01 UTC", "1970/01/01 00:00:02", "1970-01-01 02:00:03.000 +0200"],
+         [SECOND, 2 * SECOND, 3 * SECOND]),
+        (["1970-01-01 00:00:01 UTC", "1970-01-01 00:00:02.5 GMT"], [SECOND, 2_500_000]),
+        (["1970/01/02", "1970/01/03"], [86400 * SECOND, 2 * 86400 * SECOND]),
+        (["1970-01-01 02:00:01.000 +0200", "1970-01-01T02:00:02 +02:00"], [SECOND, 2 * SECOND]),
+        (["19700102000001", "20240229120000"], [86401 * SECOND, 1_709_208_000 * SECOND]),
+        (["19700102000001.0", "20240229120000.0"], [86401 * SECOND, 1_709_208_000 * SECOND]),
+        (["202402291200", "20240229120001"], [1_709_208_000 * SECOND, 1_709_208_001 * SECOND]),
+        (["19700102", "20240229"], [86400 * SECOND, 1_709_164_800 * SECOND]),
+        (["19700102", "20240230"], [19_700_102 * SECOND, 20_240_230 * SECOND]),
         (["9999-12-31", "0001-01-01"], [253_402_214_400 * SECOND, -62_135_596_800 * SECOND]),
     ],
 )  # fmt: skip
@@ -229,7 +239,10 @@ def test_values_of_a_dictionary_are_read_as_the_values_alone(tmp_path: Path) -> 
         (pa.array([7, 10**18, -1], pa.int64()), ["7", "1000000000000000000", "-1"]),
         (pa.array([2**64 - 1, 0, 1], pa.uint64()), ["18446744073709551615", "0", "1"]),
         (pa.array([1, 2, 3], pa.int8()), ["1", "2", "3"]),
-        (pa.array(["007", "NA", "1e5"], pa.large_string()), ["007", "NA", "1e5"]),
+        (pa.array(["007", "na", "1e5"], pa.large_string()), ["007", "na", "1e5"]),
+        (pa.array([12.0, 7.0, -1.0]), ["12", "7", "-1"]),
+        (pa.array([12.0, 7.0, 12.0], pa.float32()).dictionary_encode(), ["12", "7"]),
+        (pa.array(["12.0", "7", "12"]), ["12", "7"]),
         (pa.array(["b", "a", "b"]).dictionary_encode(), ["b", "a"]),
     ],
     ids=lambda value: str(getattr(value, "type", "")),
@@ -240,7 +253,9 @@ def test_ids_of_parquet(ids: pa.Array, expected: list[str], tmp_path: Path) -> N
     assert read_interactions(path).users.to_arrow().to_pylist() == expected
 
 
-@pytest.mark.parametrize("ids", [[1.0, 2.0], [True, False], [b"a", b"b"]])
+@pytest.mark.parametrize(
+    "ids", [[1.5, 2.0], [2.0**53, 1.0], [float("inf"), 1.0], [True, False], [b"a", b"b"]]
+)
 def test_ids_whose_text_is_open_are_refused(ids: list[object], tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"user": pa.array(ids), "item": ["x", "y"]}), path)
@@ -252,7 +267,7 @@ def test_frames_give_what_their_csv_gives(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "userId": [101, 102, 101],
-            "movieId": pd.Categorical(["007", "7", "NA"]),
+            "movieId": pd.Categorical(["007", "7", "na"]),
             "rating": [4.0, 3.5, 5.0],
             "timestamp": pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"]),
         },
@@ -261,7 +276,7 @@ def test_frames_give_what_their_csv_gives(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "t.csv", index=False)
     a, b = read_interactions(frame), read_interactions(tmp_path / "t.csv")
     assert a.fingerprint() == b.fingerprint()
-    assert a.items.to_arrow().to_pylist() == ["007", "7", "NA"]
+    assert a.items.to_arrow().to_pylist() == ["007", "7", "na"]
 
 
 def test_frames_with_missing_values() -> None:
@@ -283,8 +298,12 @@ def test_frames_with_missing_values() -> None:
 
 
 def test_frames_that_are_refused() -> None:
-    with pytest.raises(DataError, match="user ids are of type double"):
-        read_interactions(pd.DataFrame({"user": [1.0, np.nan], "item": ["a", "b"]}))
+    with pytest.raises(DataError, match=r"user ids are of type double, one is 1\.5"):
+        read_interactions(pd.DataFrame({"user": [1.5, np.nan], "item": ["a", "b"]}))
+    with pytest.raises(
+        DataError, match=r"no column for the user .*--user-col\), such as 'who', the only one left$"
+    ):
+        read_interactions(pd.DataFrame({"who": ["u"], "item": ["a"]}))
     with pytest.raises(DataError, match="the user column 'user' holds values of several types"):
         read_interactions(pd.DataFrame({"user": ["a", 1], "item": ["a", "b"]}))
     with pytest.raises(DataError, match="the user column 'user' holds values"):
@@ -421,6 +440,111 @@ def test_items_are_aligned_with_the_numbering(tmp_path: Path) -> None:
         read_text(tmp_path, rows, items=items)
 
 
+@pytest.mark.parametrize(
+    ("header", "options", "title"),
+    [
+        ("id,name,url", {}, "name"),
+        ("artistID,Titel,url", {"items_title_col": "Titel"}, "Titel"),
+        ("key,Titel,title", {"items_id_col": "key", "items_title_col": "2"}, "Titel"),
+        ("item_id:token,movie_title:token_seq,x:float_seq", {}, "movie_title:token_seq"),
+        ("item_id:token,name:token_seq,genre:token_seq", {}, "name:token_seq"),
+        ("Game_ID,Game Name,author_name", {}, "Game Name"),
+        ("item,Titel,url", {}, None),
+        ("item,movie_title,game_title", {}, None),
+        ("item,title,url", {"items_title_col": ""}, None),
+    ],
+)
+def test_titles_are_found_and_named_or_missed_aloud(
+    header: str, options: dict[str, object], title: str | None, tmp_path: Path
+) -> None:
+    items = tmp_path / "films.csv"
+    items.write_text(f"{header}\n7.0,Seven,x\n8,Eight,y\n")
+    rows = "userID,artistID\nu,7\nu,8.0\n"
+    data = read_text(tmp_path, rows, items=items, item_col="artistID", **options)
+    assert data.titles() == (None if title is None else ["Seven", "Eight"])
+    assert data.report is not None
+    said = [notice for notice in data.report.notices if "titles" in notice]
+    if title is not None:
+        assert said == [f"titles are column {title!r} of films.csv"]
+    elif not options:
+        assert said[0].endswith("items_title_col (--items-title-col) names it")
+    assert "2 of 2 items are in films.csv" in data.report.notices
+    assert "ids of films.csv such as '7.0' are read as '7'" in data.report.notices
+
+
+@pytest.mark.parametrize("kind", ["text", "frame", "parquet", "grouped"])
+def test_ids_that_were_numbers_are_read_without_point_and_told(kind: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": [12.0, np.nan, 12.0, 7.0], "item": ["a", "b", "c", "1.0"]})
+    path = tmp_path / "t.csv"
+    if kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False)
+    if kind == "grouped":
+        reading = GroupedReading(path, people=1, max_bad_rows=0.5)
+        users = [user for group in reading if group.data is not None for user in group.data.users]
+        report = reading.report
+    else:
+        data = read_interactions(frame if kind == "frame" else path, max_bad_rows=0.5)
+        users, report = list(data.users), data.report
+    assert users == ["12", "7"]
+    assert report is not None
+    typed = kind in ("frame", "parquet")
+    assert report.rows_dropped["empty_user"].lines == ((2,) if typed else (3,))
+    told = [notice for notice in report.notices if "ids_as_written" in notice]
+    assert told == [
+        f"{role} ids of {rows} of 4 rows are written such as '{first}.0' and read as '{first}'"
+        " (ids_as_written, --ids-as-written, keeps them)"
+        for role, rows, first in (("user", 3, 12), ("item", 1, 1))
+    ]
+    as_written = read_interactions(
+        frame if kind == "frame" else path, max_bad_rows=0.5, ids_as_written=True
+    )
+    assert list(as_written.users) == ["12.0", "7.0"]
+
+
+def test_ids_of_both_forms_are_one_in_any_part(tmp_path: Path) -> None:
+    for name, users in (("0", [12, 7]), ("1", [12.0, np.nan])):
+        pd.DataFrame({"user": users, "item": ["a", f"b{name}"]}).to_parquet(tmp_path / f"{name}.pq")
+    assert list(read_interactions(tmp_path, max_bad_rows=0.5).users) == ["12", "7"]
+
+
+def test_columns_of_one_name_are_taken_by_position(tmp_path: Path) -> None:
+    table = pa.table([["u"], [1.0], ["a"], [5.0]], names=["user", "rating", "item", "rating"])
+    path = tmp_path / "t.parquet"
+    pq.write_table(table, path)
+    for source in (path, table, table.to_pandas()):
+        with pytest.raises(DataError, match="settle it by position with rating_col .*: 2 or 4"):
+            read_interactions(source)
+        for place, value in (("2", 1.0), ("4", 5.0)):
+            data = read_interactions(source, rating_col=place, keep_ratings=True)
+            assert data.matrix.data.tolist() == [value]
+            assert data.report is not None
+            assert data.report.notices[0].endswith(f"rating 'rating' ({place})")
+
+
+def test_times_beyond_the_next_year_are_told(tmp_path: Path) -> None:
+    for times in ("1500000000\nu,b,1500000001\nu,c,253402300799", "2020-01-01\nu,b,9999-12-31"):
+        data = read_text(tmp_path, f"user,item,ts\nu,a,{times}\n")
+        assert data.report is not None
+        assert any(n.endswith(f"lie after {dt.date.today().year + 1}") for n in data.report.notices)
+
+
+def test_what_a_first_look_shows_is_told(tmp_path: Path) -> None:
+    for text, options, said in (
+        ("u,1396861869,a\nv,1396861870,b\n", {"header": False}, "or ids like times"),
+        (
+            "user, item\nu, a\nv, b\n",
+            {},
+            "start with a blank, which is kept; sep (--sep) may hold it, ', '",
+        ),
+        ("user,item,Split\nu,a,train\n", {}, "column 'Split' is not read; if it holds the split"),
+    ):
+        data = read_text(tmp_path, text, rating_col="", **options)
+        assert data.report is not None
+        assert any(said in notice for notice in data.report.notices), said
+
+
 def test_items_of_parquet_with_whole_numbers(tmp_path: Path) -> None:
     items = tmp_path / "items.parquet"
     pq.write_table(pa.table({"year": [1, 2], "item_id": [8, 7], "title": ["x", None]}), items)
@@ -432,7 +556,12 @@ def test_items_of_parquet_with_whole_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        ("id,title\n7,x\n", {}, "no column for the item among 'id', 'title'"),
+        (
+            "key,title\n7,x\n",
+            {},
+            r"no column for the item among 'key', 'title'; name it with items_id",
+        ),
+        ("item,title\n7,x\n", {"items_title_col": "Titel"}, r"no column 'Titel' .*items_title_col"),
         ("item,title,title\n7,x,y\n", {}, "column 'title' occurs more than once"),
         ("item,iid\n7,x\n", {}, "more than one column for the item"),
         ("", {}, "movies.csv has no rows"),
@@ -444,7 +573,7 @@ def test_items_that_are_refused(
 ) -> None:
     items = tmp_path / "movies.csv"
     items.write_text(table)
-    text = "u,7\n" if options else "user,item\nu,7\n"
+    text = "u,7\n" if "header" in options else "user,item\nu,7\n"
     with pytest.raises(DataError, match=message):
         read_text(tmp_path, text, items=items, **options)
 

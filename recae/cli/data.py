@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recae.cli.output import NewDirectory, refuse_overwriting, show
-from recae.cli.reading import read, reading_options, resolve, run_options
+from recae.cli.reading import read, reading_options, resolve, run_options, tell_notices
 from recae.data.fetch import GROUPLENS, MOVIELENS, fetch
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from recae.data.histories import Histories
     from recae.data.ids import IdMap
+    from recae.data.interactions import Interactions
     from recae.data.split import HeldOut, Split
 
 _HELD_OUT = ("validation", "test")
@@ -25,6 +26,7 @@ _PARTS = (
     "train.parquet",
     *(f"{name}_{kind}.parquet" for name in _HELD_OUT for kind in ("fold_in", "target")),
 )
+_POPULAR = 5
 
 
 @click.group("data")
@@ -38,21 +40,81 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(source: str, as_json: bool, **options: Any) -> None:
     """Account for every row of FILE, and say what a model would see."""
+    from recae.data.readers import read_interactions
     from recae.experiment.data import data_summary
 
-    data = read(source, resolve(options), options)
+    data = read_interactions(
+        source,
+        items=options["items"],
+        rejects=options["rejects"],
+        **dict(resolve(options).read),
+    )
     assert data.report is not None
-    summary = {**data.report.to_json(), **data_summary(data)}
+    tell_notices(data.report)
+    summary = {**data.report.to_json(), **data_summary(data), **_statistics(data)}
     summary.pop("report")
     lines = [
-        f"{data!r}",
         f"rows read {data.report.rows_read}, kept {data.report.rows_kept},"
         f" merged {data.report.rows_merged}",
     ]
     for reason, dropped in data.report.rows_dropped.items():
         where = f" (first lines {', '.join(map(str, dropped.lines[:5]))})" if dropped.lines else ""
         lines.append(f"dropped {dropped.rows}: {reason}{where}")
+    if data.report.pairs_seen:
+        lines.append(f"kept as seen, never listed: {data.report.pairs_seen} of these pairs")
+    lines += _lines_about(summary)
     show(summary, "\n".join(lines), as_json=as_json)
+
+
+def _statistics(data: "Interactions") -> dict[str, Any]:
+    """Return what people ask first about data: how much of a user, of an item, when, what most."""
+    import numpy as np
+
+    of_users = np.diff(data.matrix.indptr)
+    of_items = np.bincount(data.matrix.indices, minlength=data.n_items)
+    most = np.argsort(-of_items, kind="stable")[:_POPULAR]
+    titles = data.titles()
+    days = None
+    if data.times is not None:
+        ends = (data.times.min(), data.times.max())
+        days = [str(np.datetime64(int(time), "us").astype("M8[D]")) for time in ends]
+    return {
+        "density": data.matrix.nnz / max(1, data.n_users * data.n_items),
+        **{
+            f"per_{of}": {
+                "min": int(counts.min()),
+                "median": float(np.median(counts)),
+                "max": int(counts.max()),
+            }
+            for of, counts in (("user", of_users), ("item", of_items))
+        },
+        "days": days,
+        "popular": [
+            {
+                "item_id": item_id,
+                "title": None if titles is None else titles[item],
+                "users": int(of_items[item]),
+            }
+            for item, item_id in zip(most.tolist(), data.items.ids_at(most), strict=True)
+        ],
+    }
+
+
+def _lines_about(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Statistics for people."""
+    yield (
+        f"{summary['users']} users, {summary['items']} items,"
+        f" {summary['interactions']} interactions, density {summary['density']:.2%}"
+    )
+    for of in ("user", "item"):
+        n = summary[f"per_{of}"]
+        yield f"interactions per {of}: median {n['median']:g}, {n['min']} to {n['max']}"
+    if summary["days"] is not None:
+        yield f"times: {summary['days'][0]} to {summary['days'][1]} (UTC)"
+    yield "most popular items (users):"
+    for one in summary["popular"]:
+        title = "" if one["title"] is None else f"  {one['title']}"
+        yield f"{one['users']:>8}  {one['item_id']}{title}"
 
 
 @command.command("split")

@@ -25,7 +25,7 @@ from recae.serving.lists import Format, format_of
 # needed say nothing about people who come later.
 _FORMAT: Final = (
     *("user_col", "item_col", "rating_col", "time_col", "sep", "header", "min_rating"),
-    *("max_bad_rows", "max_id_length"),
+    *("max_bad_rows", "max_id_length", "ids_as_written"),
 )
 
 
@@ -292,7 +292,10 @@ def as_at_training(bundle: Bundle, config: RunConfig) -> RunConfig:
         kept.pop("min_rating", None)
     if kept:
         said = ", ".join(f"{name}={value!r}" for name, value in kept.items())
-        click.echo(f"note: read as the training data was, {said}; options say otherwise", err=True)
+        rated = ", --rating-col '' that there are no ratings" if "min_rating" in kept else ""
+        click.echo(
+            f"note: read as the training data was, {said}; options say otherwise{rated}", err=True
+        )
     return replace(config, read={**kept, **config.read})
 
 

@@ -18,15 +18,27 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _READ = (
-    ("--user-col", str, "Column of the user ids: a name, or a position with --no-header."),
+    ("--user-col", str, "Column of the user ids: a name, or a position, from 1."),
     ("--item-col", str, "Column of the item ids."),
     ("--rating-col", str, "Column of the ratings."),
     ("--time-col", str, "Column of the times."),
     ("--split-col", str, "Column with train, validation or test, for --protocol column."),
-    ("--sep", str, "Separator, of any length; found out when not given."),
+    ("--sep", str, r"Separator, of any length, \t for a tab; found out when not given."),
     ("--min-rating", float, "Keep rows rated at least this."),
-    ("--min-user", int, "Keep users with at least this many interactions."),
-    ("--min-item", int, "Keep items with at least this many interactions."),
+    (
+        "--min-user",
+        int,
+        "Keep users with at least this many interactions, those of dropped items not counted; one"
+        " pass, after --min-item.",
+    ),
+    (
+        "--min-item",
+        int,
+        "Keep items with at least this many interactions; one pass, so dropped users may leave them"
+        " fewer.",
+    ),
+    ("--items-id-col", str, "Column of the item ids in the items file."),
+    ("--items-title-col", str, "Column of the titles in the items file."),
     ("--items-encoding", str, "Encoding of the items file; utf-8 when not given."),
     ("--max-bad-rows", float, "Refuse the file above this share (below 1) or count of bad rows."),
 )
@@ -46,13 +58,20 @@ def model_names(default: str) -> str:
     return f"{', '.join(MODELS)}, or one of yours (--import); {default}; see recae models."
 
 
-_READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ] + ["header", "keep_ratings"]
+_READ_NAMES = [flag[2:].replace("-", "_") for flag, _, _ in _READ]
+_READ_NAMES += ["header", "ids_as_written", "keep_ratings"]
 
 
 def column_options(command: Command) -> Command:
     """Add the options that say where things are in a file of interactions."""
     for flag, kind, text in reversed(_READ):
         command = click.option(flag, type=kind, help=text)(command)
+    command = click.option(
+        "--ids-as-written",
+        is_flag=True,
+        default=None,
+        help="Keep ids such as 12.0, nan and null as they are.",
+    )(command)
     return click.option(
         "--header/--no-header", default=None, help="Whether the first line names the columns."
     )(command)
@@ -189,10 +208,15 @@ def read(source: str, config: "RunConfig", options: Mapping[str, Any]) -> "Inter
     return data
 
 
-def tell(report: "ReadReport") -> None:
-    """Say on stderr what happened to the rows of an input."""
+def tell_notices(report: "ReadReport") -> None:
+    """Say on stderr what people should know of an input."""
     for notice in report.notices:
         click.echo(f"note: {notice}", err=True)
+
+
+def tell(report: "ReadReport") -> None:
+    """Say on stderr what happened to the rows of an input."""
+    tell_notices(report)
     dropped = {reason: d.rows for reason, d in report.rows_dropped.items() if d.rows}
     left_out = ", ".join(f"{rows} {reason}" for reason, rows in dropped.items())
     click.echo(

@@ -41,7 +41,9 @@ class Column(SplitProtocol):
     def parts(self, data: Interactions) -> Parts:
         """Split `data`; see the class."""
         if data.part is None:
-            raise DataError("the data carries no split; name the column with --split-col")
+            raise DataError(
+                "the data carries no split; name its column with split_col (--split-col split)"
+            )
         if self.validation_fraction is not None and (data.part == VALIDATION).any():
             raise ConfigError(
                 f"validation_fraction={self.validation_fraction} for data with a validation part;"

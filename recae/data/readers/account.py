@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from recae.data.readers.numbers import ACCEPTED_TIMES, LEAVE_OUT_TIMES
 from recae.data.report import Dropped, ReadReport
 from recae.errors import DataError
 from recae.storage import atomic_file
@@ -17,6 +19,16 @@ SHOWN_LINES = 20
 _SHOWN_TEXT = 80
 # Joined files repeat their header; that is no sign of damage.
 _HARMLESS = ("repeated_header",)
+_WORDS = "; words such as nan and null are no ids; with ids_as_written (--ids-as-written) they are"
+# What to do where most of the malformed rows are so for a reason.
+_ADVICE = {
+    "bad_rating": "; accepted: numbers; rating_col='' (--rating-col '') leaves ratings out",
+    "bad_time": f"; accepted: {ACCEPTED_TIMES}; {LEAVE_OUT_TIMES}",
+    "not_utf8": "; if it is Latin-1, save it as UTF-8 (iconv -f latin1 -t utf-8)",
+    "missing_user": _WORDS,
+    "missing_item": _WORDS,
+}
+_DECIMAL_COMMA = re.compile(rb'(^|[;\t|])[0-9]+,[0-9]+([;\t|]|$)|"[0-9]+,[0-9]+"')
 
 
 @final
@@ -38,7 +50,9 @@ class Account:
         self.notices: list[str] = []
         self._rows: dict[str, int] = {}
         self._lines: dict[str, list[int]] = {}
+        self._first: dict[str, bytes] = {}
         self._example: tuple[str, int, bytes] | None = None
+        self._pointed: dict[str, tuple[int, str]] = {}
         self._writer: Any = None
         if rejects is not None:
             self._writer = csv.writer(rejects, lineterminator="\n")
@@ -63,10 +77,17 @@ class Account:
         for offset, reason, raw in rows:
             if self._example is None and reason not in _HARMLESS:
                 self._example = (reason, before + line + offset, raw)
+            self._first.setdefault(reason, raw)
             self._count(reason, [before + line + offset])
             if self._writer is not None:
                 text = raw.decode("utf-8", "backslashreplace")
                 self._writer.writerow([part, line + offset, reason, _printable(text)])
+
+    def pointed(self, rows: Mapping[str, tuple[int, str]]) -> None:
+        """Count rows whose ids are read without ``.0``; see `Checked.pointed`."""
+        for role, (n, written) in rows.items():
+            before, first = self._pointed.get(role, (0, written))
+            self._pointed[role] = before + n, first
 
     def drop(self, reason: str, lines: np.ndarray) -> None:
         """Count rows left out by a threshold, given their lines in any order."""
@@ -100,15 +121,24 @@ class Account:
         parts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
         reason, line, raw = self._example
         text = raw[: _SHOWN_TEXT * 2].decode("utf-8", "backslashreplace")
+        most = max(reasons, key=lambda name: reasons[name] * (name not in _HARMLESS))
+        advice = _ADVICE.get(most, "")
+        if most == "bad_rating" and _DECIMAL_COMMA.search(self._first[most]):
+            advice = "; a decimal comma is not read: write 4.5" + advice
         limit = f"{max_bad_rows:g}" if max_bad_rows >= 1 else f"{max_bad_rows:.4g} of them"
         raise DataError(
             f"{self.source}: {bad} of {self.rows_read} rows are malformed ({parts}), the first in"
             f" line {line}, {reason}: {_shortened(text)}; at most {limit} accepted"
-            " (max_bad_rows, --max-bad-rows)"
+            f" (max_bad_rows, --max-bad-rows){advice}"
         )
 
     def report(self, *, kept: int, merged: int, seen: int = 0) -> ReadReport:
         """Close the account."""
+        for role, (rows, written) in self._pointed.items():
+            self.notices.append(
+                f"{role} ids of {rows} of {self.rows_read} rows are written such as {written!r} and"
+                f" read as {written[:-2]!r} (ids_as_written, --ids-as-written, keeps them)"
+            )
         dropped = {r: Dropped(n, tuple(self._lines[r])) for r, n in self._rows.items()}
         return ReadReport(
             self.source, self.rows_read, kept, merged, dropped, tuple(self.notices), pairs_seen=seen

@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.data.readers.account import Account
-from recae.data.readers.batch import DATES, Checked, Lines, as_array, shifted
-from recae.data.readers.numbers import to_microseconds
+from recae.data.readers.batch import Checked, Lines, as_array, shifted
+from recae.data.readers.numbers import DATES, about_times, days_or_seconds, to_microseconds
 from recae.data.readers.options import ReadOptions
 from recae.data.readers.pairs import (
     count,
@@ -78,7 +78,9 @@ class Rows:
             raise DataError(f"{where}: times are of more than one unit: {found}")
         if not self._times:
             return None
-        unit = next(iter(self.units), "seconds")  # counts too small to tell are seconds
+        unit = next(iter(self.units), None) or days_or_seconds(self._times)
+        if unit != "seconds":
+            self.units.setdefault(unit, 0)
         out = np.empty(sum(map(len, self._times)), dtype=np.int64)
         end = len(out)
         while self._times:  # given up one by one: twice all times would be the peak of a reading
@@ -190,7 +192,8 @@ def assemble(rows: Rows, options: ReadOptions, account: Account) -> Interactions
     times, part, lines = rows.times(where=account.source), rows.part(), rows.lines()
     ratings, low = rows.ratings(), rows.low()
     if times is not None:
-        account.notices.append(_about(times, rows.units))
+        unit = next(iter(rows.units), None)
+        account.notices += about_times(times, unit, where=account.source)
     (user, users), (item, items) = rows.ids()
     # Arrays of the size of the input are given up as soon as they can be, here and below
     pa.default_memory_pool().release_unused()
@@ -284,13 +287,6 @@ def _stored(pairs: _Pairs, users: Any, items: Any, indptr: Int64[np.ndarray, " _
         times=pairs.times,
         part=pairs.part,
     )
-
-
-def _about(times: np.ndarray, units: dict[str, int]) -> str:
-    if not units:
-        return "times are too close to 1970 to tell their unit; they are taken as seconds"
-    days = [np.datetime64(int(t), "us").astype("M8[D]") for t in (times.min(), times.max())]
-    return f"times are {next(iter(units))}, from {days[0]} to {days[1]} (UTC)"
 
 
 def _at(lines: Lines, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

@@ -12,12 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Float64, Int8, Int64
 
-from recae.data.readers.numbers import is_text, parse_ratings, parse_times, units_of, value_type
+from recae.data.readers.numbers import (
+    DATES,
+    is_text,
+    parse_ratings,
+    parse_times,
+    units_of,
+    value_type,
+)
 from recae.data.readers.options import ReadOptions
 from recae.errors import DataError
 
 Lines = range | np.ndarray
-DATES = "dates"
 PART_NAMES = {"train": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
 _IDS = pa.dictionary(pa.int32(), pa.string())
 
@@ -27,12 +33,18 @@ REASONS = (
     "repeated_header",
     "empty_user",
     "empty_item",
+    "missing_user",
+    "missing_item",
     "control_character",
     "id_too_long",
     "bad_rating",
     "bad_time",
     "bad_split",
 )
+# What other programs write where a text is missing. Each has an n or N, which `_wrong_ids` uses.
+_MISSING = ("nan", "NaN", "null", "NULL", "None", "NA", "N/A", "<NA>")
+_POINTED = r"^-?(0|[1-9][0-9]*)\.0$"
+_LARGEST = 2.0**53  # from here on a float may be another whole number than was meant
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
@@ -82,6 +94,9 @@ class Checked:
         Rows dropped for what is in them.
     low
         Which rows are rated below the minimum; None where there is no minimum.
+    pointed
+        Rows whose id was written as ``12.0`` and is read as ``12``, and such an id as it was
+        written, by ``user`` and ``item``.
     """
 
     user: Any
@@ -93,6 +108,7 @@ class Checked:
     units: dict[str, int]
     rejects: list[tuple[int, str, bytes]]
     low: Bool[np.ndarray, " rows"] | None
+    pointed: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 def shifted(lines: Lines, by: int) -> Lines:
@@ -125,15 +141,16 @@ def check(
         If a column is of a type it cannot be, or times are counts in some rows and dates in others.
     """
     columns = batch.columns
+    pointed: dict[str, tuple[int, str]] = {}
     try:
-        user, item = as_ids(columns["user"], "user"), as_ids(columns["item"], "item")
+        user, item = (_ids(columns[role], role, options, pointed) for role in ("user", "item"))
         rating = parse_ratings(columns["rating"]) if "rating" in columns else None
         times = parse_times(columns["time"]) if "time" in columns else None
         part = _parts(columns["split"]) if "split" in columns else None
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     verdict = np.zeros(len(user), dtype=np.int8)
-    _judge_ids(verdict, user, item, options.max_id_length, header)
+    _judge_ids(verdict, user, item, options, header)
     if rating is not None:
         _mark(verdict, "bad_rating", np.isnan(rating))
     if times is not None:
@@ -163,7 +180,7 @@ def check(
     kept = None
     if rating is not None and options.keep_ratings:
         kept = _kept(rating, low, user, item, where)
-    return Checked(user, item, kept, values, part, lines, units, rejects, low)
+    return Checked(user, item, kept, values, part, lines, units, rejects, low, pointed)
 
 
 def _kept(
@@ -199,7 +216,7 @@ def _judge_ids(
     verdict: Int8[np.ndarray, " rows"],
     user: Any,
     item: Any,
-    longest: int,
+    options: ReadOptions,
     header: tuple[str, str] | None,
 ) -> None:
     if header is not None:
@@ -208,22 +225,27 @@ def _judge_ids(
         if users >= 0 and items >= 0:
             again = (_codes(user) == users) & (_codes(item) == items)
             _mark(verdict, "repeated_header", again)
-    for ids, empty in ((user, "empty_user"), (item, "empty_item")):
-        for reason, wrong in _wrong_ids(ids, empty, longest).items():
+    for ids, role in ((user, "user"), (item, "item")):
+        for reason, wrong in _wrong_ids(ids, role, options).items():
             _mark(verdict, reason, wrong[_codes(ids)])
 
 
 def as_ids(column: Any, role: str) -> Any:
     """Return a column as an Arrow dictionary array of texts; whole numbers become decimal text.
 
+    Those of a column of floats get ``.0``, as other programs write them; NaN becomes null.
+
     Raises
     ------
     DataError
-        If the type is neither text nor whole numbers: how a fraction would be written is open.
+        If the type is neither text nor numbers, or one is no whole number: how a fraction would be
+        written is open.
     """
     if column.type == _IDS:
         return column
     type_ = value_type(column)
+    if pa.types.is_floating(type_):
+        return _ids_of_floats(column, role)
     if not (is_text(type_) or pa.types.is_integer(type_)):
         raise DataError(
             f"{role} ids are of type {type_}; accepted: text and whole numbers"
@@ -232,6 +254,43 @@ def as_ids(column: Any, role: str) -> Any:
     codes = _encoded(column)
     texts = codes.dictionary.cast(pa.string())
     return pa.DictionaryArray.from_arrays(codes.indices.cast(pa.int32()), texts)
+
+
+def _ids_of_floats(column: Any, role: str) -> Any:
+    codes = _encoded(column)
+    values = codes.dictionary.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    wrong = ~np.isnan(values) & ~((np.rint(values) == values) & (np.abs(values) < _LARGEST))
+    if wrong.any():
+        raise DataError(
+            f"{role} ids are of type {value_type(column)}, one is {values[wrong][0]!s}; accepted:"
+            " text and whole numbers (in pandas, .astype(str) makes them text)"
+        )
+    whole = np.where(np.isnan(values), 0, values).astype(np.int64)
+    texts = pa.array(
+        [None if np.isnan(v) else f"{n}.0" for v, n in zip(values, whole, strict=True)]
+    )
+    return texts.cast(pa.string()).take(codes.indices).dictionary_encode()
+
+
+def _ids(column: Any, role: str, options: ReadOptions, pointed: dict[str, tuple[int, str]]) -> Any:
+    """Ids of a column; those that are read without ``.0`` are told in `pointed`."""
+    ids = as_ids(column, role)
+    return ids if options.ids_as_written else without_point(ids, role, pointed)
+
+
+def without_point(ids: Any, role: str, pointed: dict[str, tuple[int, str]]) -> Any:
+    """`ids`, of which ``12.0`` becomes ``12``; how many rows have one is put into `pointed`."""
+    texts = ids.dictionary
+    if not pc.any(pc.ends_with(texts, ".0")).as_py():
+        return ids
+    whole = pc.match_substring_regex(texts, _POINTED)
+    if not pc.any(whole).as_py():
+        return ids
+    rows = np.append(np.asarray(whole), False)[_codes(ids)].sum()
+    pointed[role] = int(rows), texts[pc.index(whole, True).as_py()].as_py()
+    # 12.0 beside 12 is one id
+    new = pc.if_else(whole, pc.utf8_slice_codeunits(texts, 0, -2), texts).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(new.indices.take(ids.indices), new.dictionary)
 
 
 def _encoded(column: Any) -> Any:
@@ -243,15 +302,19 @@ def _codes(ids: Any) -> np.ndarray:
     return np.asarray(ids.indices.fill_null(len(ids.dictionary)).to_numpy(zero_copy_only=False))
 
 
-def _wrong_ids(ids: Any, empty: str, longest: int) -> dict[str, Bool[np.ndarray, " codes"]]:
+def _wrong_ids(ids: Any, role: str, options: ReadOptions) -> dict[str, Bool[np.ndarray, " codes"]]:
     """For each reason that occurs, which codes of `ids` it holds for."""
-    texts = ids.dictionary
+    texts, empty, longest = ids.dictionary, f"empty_{role}", options.max_id_length
     length = np.asarray(pc.binary_length(texts))
     wrong = {}
     if ids.null_count or (length == 0).any():
         wrong[empty] = np.append(length == 0, True)
     buffer = texts.buffers()[2]
     data = np.frombuffer(buffer, dtype=np.uint8) if buffer is not None else np.zeros(0, np.uint8)
+    if not options.ids_as_written and ((data | 32) == ord("n")).any():
+        missing = np.append(np.asarray(pc.is_in(texts, pa.array(_MISSING))), False)
+        if missing.any():
+            wrong[f"missing_{role}"] = missing
     if ((data <= 32) | (data >= 127)).any():  # else neither blanks nor control characters
         blank = np.append(np.asarray(pc.utf8_is_space(texts)) | (length == 0), True)
         if blank[:-1].any():

@@ -42,9 +42,14 @@ def parquet_batches(file: Any, columns: Columns, name: str) -> Iterator[Batch]:
     """
     names = file.schema_arrow.names
     wanted = [names[place] for place in columns.roles().values()]
+
+    def column(batch: Any, place: int) -> Any:  # names may occur twice
+        same = [at for at, name in enumerate(batch.schema.names) if name == names[place]]
+        return batch.column(same[names[:place].count(names[place])])
+
     try:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-            yield _batch({r: batch.column(names[p]) for r, p in columns.roles().items()})
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(dict.fromkeys(wanted))):
+            yield _batch({role: column(batch, place) for role, place in columns.roles().items()})
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name} is no readable Parquet file: {error}") from error
 

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
-from recae.data.readers.batch import as_ids
+from recae.data.readers.batch import as_ids, without_point
 from recae.data.readers.blocks import Blocks
 from recae.data.readers.columnar import open_parquet
-from recae.data.readers.columns import ALIASES, find_column
+from recae.data.readers.columns import find_column, named_alike
 from recae.data.readers.exact import read_exactly, split_line
 from recae.data.readers.layout import choose_separator, header_names
 from recae.data.readers.options import ReadOptions
@@ -31,13 +31,14 @@ MAX_LABELS = 50
 def with_items(data: Interactions, items: Any, options: ReadOptions) -> Interactions:
     """`data` with the columns of an items file, a DataFrame or an Arrow table, as its item table.
 
-    The item column becomes ``item_id``, the title column, if any, ``title``. Items the file does
-    not list have nulls; of items listed twice the first row counts.
+    The item column becomes ``item_id``, the title column, if any, ``title``; which these are is
+    noted. Items the file does not list have nulls; of items listed twice the first row counts.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged, not in ``items_encoding``, or has no column of item ids.
+        If the file is missing, damaged, not in ``items_encoding``, or has no column of item ids or,
+        where one is named, of titles.
     """
     said: list[str] = []
     if isinstance(items, str | Path):
@@ -111,36 +112,83 @@ def _table(path: str | Path, role: Role, options: ReadOptions, said: list[str]) 
             table = open_parquet(part.stream, part.name).read(use_threads=False)
         else:
             table = _text_table(part, role, options, said)
-    return _with_known_names(table, role, options, where=name)
+    return _with_known_names(table, role, options, said, where=name)
 
 
-def _with_known_names(table: Any, role: Role, options: ReadOptions, *, where: str) -> Any:
+def _with_known_names(
+    table: Any, role: Role, options: ReadOptions, said: list[str], *, where: str
+) -> Any:
     """Table whose first column is ``item_id``, as text, and whose title column is ``title``.
 
     That of users has ``user_id``.
     """
     names = list(table.column_names)
     place = _id_place(names, role, options, where=where)
-    folded = [name.casefold() for name in names]
-    title = next((folded.index(alias) for alias in ALIASES["title"] if alias in folded), None)
-    if title is not None and role == "item":
-        names[title] = "title"
-    names[place] = f"{role}_id"
+    renamed = {place: f"{role}_id"}
+    if role == "item":
+        title = _title_place(names, place, options, said, where=where)
+        if title is not None:
+            renamed[title] = "title"
+        elif options.items_title_col == "" and "title" in names:
+            renamed[names.index("title")] = f"column_{names.index('title') + 1}"
+    for at, name in enumerate(names):
+        clash = at not in renamed and name in renamed.values()
+        names[at] = renamed.get(at, f"column_{at + 1}" if clash else name)
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"{where}: column {twice[0]!r} occurs more than once")
-    ids = as_ids(table.column(place).combine_chunks(), role).dictionary_decode()
+    ids = as_ids(table.column(place).combine_chunks(), role)
+    if not options.ids_as_written:
+        pointed: dict[str, tuple[int, str]] = {}
+        ids = without_point(ids, role, pointed)
+        said += [
+            f"ids of {where} such as {w!r} are read as {w[:-2]!r}" for _, w in pointed.values()
+        ]
+    texts = ids.dictionary_decode().cast(pa.large_string())
     order = [place, *(i for i in range(len(names)) if i != place)]
-    named = table.rename_columns(names).set_column(place, f"{role}_id", ids.cast(pa.large_string()))
-    return named.select(order)
+    return table.rename_columns(names).set_column(place, f"{role}_id", texts).select(order)
 
 
 def _id_place(names: list[str], role: Role, options: ReadOptions, *, where: str) -> int:
+    """Position of the ids; the file may name them as the interactions do, or just ``id``."""
     asked = options.item_col if role == "item" else options.user_col
-    given = asked if asked in names else None
-    place = find_column(names, role, given, needed=True, where=where)
+    given, option, hint = None, "", ""
+    if role == "item":
+        given, option = options.items_id_col, "items_id_col (--items-id-col)"
+    else:
+        option, hint = "its header", ": user_id"
+    place = find_column(
+        names,
+        role,
+        given or (asked if asked in names else None),
+        needed=True,
+        where=where,
+        option=option,
+        more=("id",),
+        hint=hint,
+    )
     assert place is not None
     return place
+
+
+def _title_place(
+    names: list[str], ids: int, options: ReadOptions, said: list[str], *, where: str
+) -> int | None:
+    """Position of the titles, if there are any; lists would come without them unnoticed."""
+    given, option = options.items_title_col, "items_title_col (--items-title-col)"
+    if given is None:
+        found = [place for place in named_alike(names, "title") if place != ids]
+        title = found[0] if len(found) == 1 else None
+        few = shown([names[place] for place in found] or names, 12)
+        none = f"{'more than one' if found else 'no'} column of titles in {where}: {few}; {option}"
+    else:
+        title = find_column(names, "title", given, needed=False, where=where, option=option)
+        none = ""
+    if title is not None:
+        said.append(f"titles are column {names[title]!r} of {where}")
+    elif none:
+        said.append(f"{none} names it")
+    return title
 
 
 def _text_table(part: Part, role: Role, options: ReadOptions, said: list[str]) -> Any:

@@ -1,6 +1,7 @@
 """`Layout`: separator, columns and header of a text table, from its first lines."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar, final
@@ -8,6 +9,7 @@ from typing import TypeVar, final
 from recae.data.readers.blocks import Blocks
 from recae.data.readers.columns import Columns, by_name, by_position, matches
 from recae.data.readers.exact import split_line
+from recae.data.readers.numbers import time_kind
 from recae.data.readers.options import ReadOptions
 from recae.errors import DataError, shown
 
@@ -32,12 +34,15 @@ class Layout:
         Positions of the columns that are used.
     has_header
         Whether the first line holds the names.
+    notes
+        What people should know of it.
     """
 
     sep: bytes
     names: tuple[str, ...]
     columns: Columns
     has_header: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def quoting(self) -> bool:
@@ -68,12 +73,28 @@ def open_layout(blocks: Blocks, options: ReadOptions, *, where: str) -> Layout:
         lines = lines[1:]
     if not lines:
         raise DataError(f"{where} has no rows")
+    if lines[0].lstrip().startswith((b'{"', b'[{"')):
+        raise DataError(f"{where} is JSON; accepted: CSV or TSV in UTF-8, gz, zst, Parquet")
+    _refuse_lists(lines, where)
     layout = choose_separator(
         lines[0], options.sep, lambda sep: _try(lines, sep, options, where), where=where
     )
     if layout.has_header:
         blocks.skip_line()
     return layout
+
+
+def _refuse_lists(lines: list[bytes], where: str) -> None:
+    """Refuse lists of ids, of several lengths; the first lines of a table are mostly of one."""
+    for sep in (" ", *_CANDIDATES):
+        rows = [line.strip().split(sep.encode()) for line in lines]
+        widths = Counter(map(len, rows))
+        uneven = widths.most_common(1)[0][1] <= len(rows) / 2 and max(widths) > 2
+        if uneven and all(field[-1:].isdigit() for row in rows for field in row):
+            raise DataError(
+                f"{where}: the lines hold {min(widths)} to {max(widths)} ids, a list a line;"
+                " accepted: one interaction a line, user and item"
+            )
 
 
 def choose_separator(
@@ -126,7 +147,10 @@ def header_names(line: bytes, sep: str, *, where: str) -> tuple[str, ...]:
     try:
         names = tuple(field.decode() for field in fields)
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: line 1, byte {error.start + 1} is not UTF-8") from error
+        raise DataError(
+            f"{where}: line 1, byte {error.start + 1} is not UTF-8; if it is Latin-1, save it as"
+            " UTF-8 (iconv -f latin1 -t utf-8)"
+        ) from error
     if any(ord(c) < 32 and c != "\t" for name in names for c in name):
         raise DataError(f"{where}: the first line holds control characters, {shown(names)}")
     return names
@@ -135,8 +159,9 @@ def header_names(line: bytes, sep: str, *, where: str) -> tuple[str, ...]:
 def _try(lines: list[bytes], sep: str, options: ReadOptions, where: str) -> Layout:
     names = header_names(lines[0], sep, where=where)
     if options.header:
-        columns = by_name(names, options, where=where)
-        return Layout(sep.encode(), names, columns, has_header=True)
+        columns = by_name(names, options, where=where, text=True)
+        said = _blank_ids(lines, sep.encode(), names, columns)
+        return Layout(sep.encode(), names, columns, has_header=True, notes=said)
     columns = by_position(len(names), options, where=where)
     if matches(names[columns.user], "user") and matches(names[columns.item], "item"):
         raise DataError(
@@ -147,5 +172,53 @@ def _try(lines: list[bytes], sep: str, options: ReadOptions, where: str) -> Layo
         raise DataError(
             f"{where}: separator {sep!r} cuts the first lines unevenly; give sep (--sep)"
         )
+    notes: tuple[str, ...] = ()
+    if not any(getattr(options, f"{role}_col") for role in columns.roles()):
+        notes = _notes_of_assumed(lines, sep.encode(), columns, where)
     numbers = tuple(str(i + 1) for i in range(len(names)))
-    return Layout(sep.encode(), numbers, columns, has_header=False)
+    return Layout(sep.encode(), numbers, columns, has_header=False, notes=notes)
+
+
+def _fields(lines: list[bytes], sep: bytes, place: int) -> list[str]:
+    """Text of a column in the first lines, where they have it."""
+    rows = (split_line(line, sep) or [] for line in lines)
+    return [row[place].decode("utf-8", "replace") for row in rows if place < len(row)]
+
+
+def _blank_ids(
+    lines: list[bytes], sep: bytes, names: tuple[str, ...], columns: Columns
+) -> tuple[str, ...]:
+    """Tell which ids start with a blank, as after the commas of ``user, item``: it is kept."""
+    said = []
+    for place in (columns.user, columns.item):
+        texts = _fields(lines[1:], sep, place)
+        if texts and all(text.startswith(" ") for text in texts):
+            said.append(
+                f"ids of column {names[place]!r} start with a blank, which is kept; sep (--sep) may"
+                f" hold it, {sep.decode() + ' '!r}"
+            )
+    return tuple(said)
+
+
+def _notes_of_assumed(
+    lines: list[bytes], sep: bytes, columns: Columns, where: str
+) -> tuple[str, ...]:
+    """Refuse times where the assumed order has items or ratings; items that may be times are told.
+
+    Numbers as large as times are ids in some files; as ratings they are none.
+    """
+    places = {role: place for role, place in columns.roles().items() if role in ("item", "rating")}
+    for role, place in places.items():
+        texts = _fields(lines, sep, place)
+        kinds = {time_kind(text) for text in texts}
+        if kinds not in ({"count"}, {"date"}):
+            continue
+        what = f"column {place + 1}, taken for the {role}, holds times such as {shown(texts[:1])}"
+        do = (
+            "without a header the columns are user, item, rating, time; other orders are given by"
+            " position, user_col, item_col and time_col (--user-col 1 --item-col 3 --time-col 2)"
+        )
+        if role == "item" and kinds == {"count"}:
+            return (f"{what}, or ids like times; {do}",)
+        raise DataError(f"{where}: {what}; {do}")
+    return ()

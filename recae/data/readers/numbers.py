@@ -1,6 +1,7 @@
 """Ratings and times of columns of any type: by Arrow where it is sure, else value by value."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, final
@@ -8,19 +9,32 @@ from typing import Any, final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float64, Num
+from jaxtyping import Bool, Float64, Int64, Num
 
 from recae.errors import DataError, shown
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,25}")
+_DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
+# What makes ISO 8601 of other ways to write a date or time that leave nothing open; 03/04/2024
+# stays refused. As texts: patterns would take four times the whole reading
+_TO_ISO = (("/", "-"), (" UTC", "Z"), (" GMT", "Z"), (" +", "+"), (" -", "-"))
+ACCEPTED_TIMES = (
+    "counts since 1970, 20240301120000, dates such as 2024-03-01 or 2024-03-01 12:00:00"
+)
+LEAVE_OUT_TIMES = "time_col='' (--time-col '') leaves times out"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+DATES = "dates"
+STAMPS = "stamps such as 20240301120000"
 # From which magnitude on a count since 1970 is taken for which unit. Smaller magnitudes fit all
-# of them. The bounds leave room for the year 9999 in seconds, and mistake milliseconds before
-# July 1979 for seconds.
-UNITS = (("seconds", 1e8), ("milliseconds", 3e11), ("microseconds", 3e14), ("nanoseconds", 3e17))
+# of them. Milliseconds before July 1979 are mistaken for seconds. Stamps have the years 1900 to
+# 2199, to the minute and to the second; as counts they would be of the years after 2570.
+UNITS = (
+    *(("seconds", 1e8), (STAMPS, 1.9e11), ("seconds", 2.2e11), ("milliseconds", 3e11)),
+    *((STAMPS, 1.9e13), ("milliseconds", 2.2e13), ("microseconds", 3e14), ("nanoseconds", 3e17)),
+)
 _TO_MICROSECONDS = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 
 
@@ -71,7 +85,9 @@ def _is_number(type_: Any) -> bool:
 
 def _number(text: str) -> float:
     text = text.strip(" \t")
-    return float(text) if _NUMBER.fullmatch(text) else np.nan
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    return {"true": 1.0, "false": 0.0}.get(text.casefold(), np.nan)
 
 
 def _numpy(array: Any) -> np.ndarray:
@@ -128,26 +144,109 @@ def _times(array: Any, *, dates: bool) -> Times:
     if pa.types.is_floating(array.type):
         values = _numpy(array.fill_null(0.0))
         good = good & (np.abs(values) < 2.0**63)  # False for NaN and infinities too
-        return Times(np.where(good, values, 0.0), good, dates)
-    return Times(_numpy(array.fill_null(0)).astype(np.int64, copy=False), good, dates)
+        values = np.where(good, values, 0.0)
+    else:
+        values = _numpy(array.fill_null(0)).astype(np.int64, copy=False)
+    return Times(values, good if dates else good & ~_no_stamps(values), dates)
+
+
+def _no_stamps(values: Num[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
+    """Which counts have the magnitude of a stamp and are no time of a calendar."""
+    wrong = np.zeros(len(values), dtype=bool)
+    for low, high in ((1.9e11, 2.2e11), (1.9e13, 2.2e13)):
+        at = np.flatnonzero((values >= low) & (values < high))
+        if len(at):
+            wrong[at] = _moments(values[at])[1]
+    return wrong
+
+
+def _moments(
+    stamps: Num[np.ndarray, " n"],
+) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Microseconds since 1970 of stamps: 20240301, 202403011200, 20240301120000; which are none."""
+    rest = np.rint(stamps).astype(np.int64)
+    rest *= np.where(rest < 10**9, 10**6, np.where(rest < 10**12, 100, 1))
+    parts = []
+    for base in (100, 100, 100, 100, 100):
+        rest, part = np.divmod(rest, base)
+        parts.append(part)
+    second, minute, hour, day, month = parts
+    months = (rest - 1970) * 12 + month - 1
+    first = months.astype("M8[M]").astype("M8[D]")
+    days = ((months + 1).astype("M8[M]").astype("M8[D]") - first).astype(np.int64)
+    wrong = (month < 1) | (month > 12) | (day < 1) | (day > days)
+    wrong |= (hour > 23) | (minute > 59) | (second > 59)
+    clock = ((hour * 60 + minute) * 60 + second) * 1_000_000
+    at = first.astype(np.int64) + day - 1
+    return at * 86_400_000_000 + clock, wrong
+
+
+def days_or_seconds(chunks: Sequence[Num[np.ndarray, " rows"]]) -> str:
+    """Unit of counts that are too small to tell it: stamps if all are days such as 20240301."""
+
+    def are_days(counts: Num[np.ndarray, " rows"]) -> bool:
+        if not len(counts) or counts.min() < 1.9e7 or counts.max() >= 2.2e7:
+            return not len(counts)
+        return not _moments(counts)[1].any()
+
+    return STAMPS if all(map(are_days, chunks)) else "seconds"
+
+
+def about_times(times: Int64[np.ndarray, " rows"], unit: str | None, *, where: str) -> list[str]:
+    """Say of microseconds since 1970 what they are, and how many lie beyond the next year.
+
+    Parameters
+    ----------
+    unit
+        Of what they were read; None where that was open.
+    where
+        Name of the input, for errors.
+
+    Raises
+    ------
+    DataError
+        If most lie beyond the next year and were no dates: they are in no unit known here.
+    """
+    days = [np.datetime64(int(t), "us").astype("M8[D]") for t in (times.min(), times.max())]
+    reach = f"from {days[0]} to {days[1]} (UTC)"
+    year = datetime.now(UTC).year + 1
+    late = 0
+    if days[1] > np.datetime64(f"{year}-12-31"):
+        late = int((times >= np.datetime64(f"{year + 1}-01-01").astype("M8[us]").astype(int)).sum())
+    if unit not in (None, DATES) and late > len(times) / 2:
+        raise DataError(
+            f"{where}: {late} of {len(times)} times lie after {year} if they are {unit}, {reach};"
+            f" accepted: {ACCEPTED_TIMES}; {LEAVE_OUT_TIMES}"
+        )
+    said = (
+        f"times are {unit}, {reach}"
+        if unit
+        else "times are too close to 1970 to tell their unit; they are taken as seconds"
+    )
+    return [said, *([f"{late} of {len(times)} times lie after {year}"] if late else [])]
 
 
 def _times_of_text(column: Any) -> Times:
-    # Arrow reads 0x1F as a number; nothing else here does
-    attempts = [
-        (pa.float64(), False),
-        (pa.timestamp("us"), True),
-        (pa.timestamp("us", "UTC"), True),
-    ]
-    if not pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py():
-        attempts.insert(0, (pa.int64(), False))
-    for type_, dates in attempts:
+    for texts, type_ in _attempts(column):
         try:
-            array = column.cast(type_)
+            array = texts.cast(type_)
         except pa.ArrowInvalid:
             continue
+        dates = pa.types.is_timestamp(type_)
         return _times(array.cast(pa.int64()) if dates else array, dates=dates)
     return _times_by_value(column)
+
+
+def _attempts(column: Any) -> Iterator[tuple[Any, Any]]:
+    """Texts and a type that they may be of, the cheap attempts first."""
+    # Arrow reads 0x1F as a number; nothing else here does
+    if not pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py():
+        yield column, pa.int64()
+    yield column, pa.float64()
+    yield from ((column, kind) for kind in _DATES)
+    for written, iso in _TO_ISO:
+        column = pc.replace_substring(column, written, iso)
+    yield from ((column, kind) for kind in _DATES)
 
 
 def _times_by_value(column: Any) -> Times:
@@ -162,6 +261,8 @@ def _times_by_value(column: Any) -> Times:
     exact = all(isinstance(value, int) for value in numbers)
     values = np.array(numbers, dtype=np.int64 if exact else np.float64)
     good = np.array([bool(kind) for kind, _ in parsed] + [False])
+    if "count" in kinds:
+        good &= ~_no_stamps(values)
     rows = _numpy(codes.indices.fill_null(len(texts)))
     return Times(values[rows], good[rows], kinds == {"date"})
 
@@ -171,12 +272,22 @@ def _time(text: str) -> tuple[str, int | float]:
     if _NUMBER.fullmatch(text):
         value = int(text) if _INTEGER.fullmatch(text) else float(text)
         return ("count", value) if abs(value) < 2.0**63 else ("", 0)
+    for written, iso in _TO_ISO:
+        text = text.replace(written, iso)
+    if text[10:11] in ("+", "-"):  # a date with an offset and no time
+        return "", 0
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return "", 0
     zone = moment.tzinfo or UTC  # a date without a zone is taken as UTC
     return "date", (moment.replace(tzinfo=zone) - _EPOCH) // _MICROSECOND
+
+
+def time_kind(text: str) -> str:
+    """``"date"``, ``"count"`` of a time since 1979 in seconds or smaller units, or ``""``."""
+    kind, value = _time(text)
+    return "" if kind == "count" and value < 3e8 else kind
 
 
 def units_of(times: Num[np.ndarray, " rows"]) -> dict[str, int]:
@@ -186,11 +297,18 @@ def units_of(times: Num[np.ndarray, " rows"]) -> dict[str, int]:
     size = np.abs(times.astype(np.float64))
     band = np.searchsorted([bound for _, bound in UNITS], size, side="right")
     bands, first = np.unique(band, return_index=True)
-    return {UNITS[b - 1][0]: int(i) for b, i in zip(bands, first, strict=True) if b}
+    found: dict[str, int] = {}
+    for one, place in zip(bands.tolist(), first.tolist(), strict=True):
+        if one:
+            unit = UNITS[one - 1][0]
+            found[unit] = min(found.get(unit, place), place)
+    return found
 
 
 def to_microseconds(values: Num[np.ndarray, " rows"], unit: str) -> np.ndarray:
     """Whole microseconds since 1970 of counts of `unit`, rounded; shape ``(rows,)``."""
+    if unit == STAMPS:
+        return _moments(values)[0]
     factor = _TO_MICROSECONDS[unit]
     if values.dtype != np.int64:
         return np.rint(values * factor).astype(np.int64)

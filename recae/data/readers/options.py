@@ -12,8 +12,8 @@ from recae.options import Options, option
 class ReadOptions(Options):
     """How to read interactions; every default is what most files need.
 
-    Columns are names, or positions counted from 1 (``"1"``) with ``header=False``. None looks for a
-    known name; ``""`` says that the column is not to be used.
+    Columns are names, or positions counted from 1 (``"1"``) where no column has that name. None
+    looks for a known name; ``""`` says that the column is not to be used.
     """
 
     user_col: str | None = option(None, help="Column of the user ids.")
@@ -25,8 +25,8 @@ class ReadOptions(Options):
     )
     sep: str | None = option(
         None,
-        help="Column separator of text files, of any length. None tries comma, tab, ;, |, ::."
-        " Quotes have a meaning with separators of one character only.",
+        help="Column separator of text files, of any length; \\t is a tab. None tries comma, tab,"
+        " ;, |, ::. Quotes have a meaning with separators of one character only.",
     )
     header: bool = option(
         True,
@@ -54,13 +54,24 @@ class ReadOptions(Options):
         low=0,
         help="Malformed rows above which an input is refused: a share below 1, a count from 1 on.",
     )
+    ids_as_written: bool = option(
+        False,
+        help="Take every text as an id. Otherwise 12.0 is the id 12, written as a number by other"
+        " programs, and rows with nan, null, None or NA for an id are dropped.",
+    )
     max_id_length: int = option(4096, low=1, help="Longest id, in bytes of UTF-8.")
+    items_id_col: str | None = option(
+        None, help="Column of the item ids in the file of items, if it has another name there."
+    )
+    items_title_col: str | None = option(None, help="Column of the titles in the file of items.")
     items_encoding: str = option(
         "utf-8", help="Encoding of the text file of items; nothing else is ever tried."
     )
 
     def check(self) -> None:
         """Refuse separators that quotes or line ends would break, and unknown encodings."""
+        if self.sep == "\\t":  # as a shell hands it over
+            object.__setattr__(self, "sep", "\t")
         if self.sep is not None and (not self.sep or set(self.sep) & set('"\r\n')):
             raise ConfigError(
                 f"sep is {self.sep!r}; accepted: characters other than quotes and line ends"

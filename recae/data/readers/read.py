@@ -30,6 +30,8 @@ from recae.data.readers.text import checked_rows
 from recae.errors import DataError, shown
 from recae.storage import refuse_overwriting
 
+_SPLITS = ("split", "fold", "part", "subset")  # told, never taken
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class _Table:
     columns: Columns
     rows: Iterator[tuple[Checked, int]]
     lines_read: Callable[[], int]
+    notes: tuple[str, ...] = ()
 
 
 def read_interactions(
@@ -149,6 +152,7 @@ def rows_of(
     for checked, part, line, before in of_source:
         account.rows_read += len(checked.user) + len(checked.rejects)
         account.reject(checked.rejects, part=part, line=line, before=before)
+        account.pointed(checked.pointed)
         yield checked, line + before
 
 
@@ -180,6 +184,7 @@ def _rows_of_parts(
             if names is None:
                 names = table.names
                 _tell_columns(names, table.columns, account, options)
+                account.notices += table.notes
             elif table.names != names:
                 raise DataError(
                     f"{part.name} has columns {shown(table.names, 12)}; the files before it have"
@@ -194,7 +199,7 @@ def _text(part: Part, options: ReadOptions) -> _Table:
     blocks = Blocks(part.stream, part.name)
     layout = open_layout(blocks, options, where=part.name)
     rows = checked_rows(blocks, layout, options)
-    return _Table(layout.names, layout.columns, rows, lambda: blocks.line - 1)
+    return _Table(layout.names, layout.columns, rows, lambda: blocks.line - 1, layout.notes)
 
 
 def _parquet(part: Part, options: ReadOptions) -> _Table:
@@ -215,8 +220,17 @@ def _tell_columns(
     names: Sequence[str], columns: Columns, account: Account, options: ReadOptions
 ) -> None:
     roles = columns.roles()
-    said = ", ".join(f"{role} {names[place]!r}" for role, place in roles.items())
+    said = ", ".join(
+        f"{role} {names[place]!r}" + (f" ({place + 1})" if names.count(names[place]) > 1 else "")
+        for role, place in roles.items()
+    )
     account.notices.append(f"columns read: {said}")
+    split = next((name for name in names if name.strip().casefold() in _SPLITS), None)
+    if columns.split is None and split is not None:
+        account.notices.append(
+            f"column {split!r} is not read; if it holds the split, name it with split_col"
+            " (--split-col)"
+        )
     asked = "keep_ratings" if options.keep_ratings else "min_rating"
     if (options.keep_ratings or options.min_rating is not None) and columns.rating is None:
         raise DataError(
