@@ -45,7 +45,7 @@ def with_items(data: Interactions, items: Any, options: ReadOptions) -> Interact
         name, table = Path(items).name, _table(items, "item", options, said)
     else:
         name = f"the {type(items).__name__} of items"
-        table = _with_known_names(_arrow(items, name), "item", options, where=name)
+        table = _with_known_names(_arrow(items, name), "item", options, said, where=name)
     ids = table["item_id"]
     row_of = pc.index_in(data.items.to_arrow(), ids)
     known = len(row_of) - row_of.null_count
