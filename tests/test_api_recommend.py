@@ -5,6 +5,7 @@ from urllib.parse import quote
 import pytest
 
 from recae_api import Settings, create_app
+from recae_api.answers import Recommended, SimilarItems
 from tests.api_films import ITEMS, ODD_IDS, SATED, films_service
 
 
@@ -340,3 +341,19 @@ def test_injections_are_unknown_users_and_never_markup(client):
         assert response.mimetype == "application/problem+json"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert "49" not in response.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("/recommend?history=m1&explain=true&k=3", Recommended),
+        ("/recommend?history=m1&k=3", Recommended),
+        ("/v1/items/m1/similar?k=3", SimilarItems),
+    ],
+)
+def test_answers_are_what_their_models_document(client, path, document):
+    """They are written as they are, without the models."""
+    response = client.get(path)
+    assert response.status_code == 200
+    said = document.model_validate_json(response.data)
+    assert said.model_dump(mode="json") == response.json

@@ -1,10 +1,21 @@
-"""What the service answers: the documented models, and how results become them."""
+"""What the service answers: the documented models, and the same documents made of results.
 
-from typing import Literal, Self, final
+Nothing that the service made is validated on its way out; the models document it, and tests hold
+the documents against them.
+"""
+
+import json
+from typing import Final, Literal, Self, final
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from recae.serving import Bundle, Recommendations, ScoredItem, Similar
+
+Document = dict[str, object]
+
+as_json: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
+).encode
 
 
 class Answer(BaseModel):
@@ -34,11 +45,6 @@ class Place(Answer):
 class ListedItem(Place):
     """One place of a list."""
 
-    @classmethod
-    def of(cls, place: ScoredItem) -> Self:
-        """Answer of one place of a list of the service."""
-        return cls(item=place.item, rank=place.rank, score=place.score, title=place.title)
-
 
 @final
 class Because(Answer):
@@ -57,14 +63,6 @@ class ExplainedItem(Place):
 
     because: list[Because] = Field(max_length=3)
 
-    @classmethod
-    def of(cls, place: ScoredItem) -> Self:
-        """Answer of one place of a list of the service that was asked for reasons."""
-        because = [
-            Because(item=r.item, weight=r.weight, title=r.title) for r in place.because or ()
-        ]
-        return cls(**ListedItem.of(place).model_dump(), because=because)
-
 
 @final
 class Recommended(Answer):
@@ -81,21 +79,6 @@ class Recommended(Answer):
     )
     warnings: list[str]
 
-    @classmethod
-    def of(cls, result: Recommendations) -> Self:
-        """Answer of one result of the service."""
-        return cls(
-            user=result.user,
-            model=ModelName(name=result.model_name, version=result.model_version),
-            source=result.source,
-            complete=result.complete,
-            items=[
-                (ListedItem if place.because is None else ExplainedItem).of(place)
-                for place in result.items
-            ],
-            warnings=list(result.warnings),
-        )
-
 
 @final
 class SimilarItems(Answer):
@@ -107,18 +90,6 @@ class SimilarItems(Answer):
     complete: bool = Field(description="Whether the list has the length that was asked for.")
     items: list[ListedItem]
     warnings: list[str]
-
-    @classmethod
-    def of(cls, result: Similar) -> Self:
-        """Answer of one result of the service."""
-        return cls(
-            item=result.item,
-            title=result.title,
-            model=ModelName(name=result.model_name, version=result.model_version),
-            complete=result.complete,
-            items=[ListedItem.of(place) for place in result.items],
-            warnings=list(result.warnings),
-        )
 
 
 @final
@@ -164,3 +135,41 @@ class ModelDescription(Answer):
             items=len(bundle.items),
             users=0 if bundle.users is None else len(bundle.users),
         )
+
+
+def recommended(result: Recommendations) -> Document:
+    """Return the `Recommended` of one result of the service."""
+    return {
+        "user": result.user,
+        "model": {"name": result.model_name, "version": result.model_version},
+        "source": result.source,
+        "complete": result.complete,
+        "items": [_place(place) for place in result.items],
+        "warnings": result.warnings,
+    }
+
+
+def similar_items(result: Similar) -> Document:
+    """Return the `SimilarItems` of one result of the service."""
+    return {
+        "item": result.item,
+        "title": result.title,
+        "model": {"name": result.model_name, "version": result.model_version},
+        "complete": result.complete,
+        "items": [_place(place) for place in result.items],
+        "warnings": result.warnings,
+    }
+
+
+def _place(place: ScoredItem) -> Document:
+    found: Document = {
+        "item": place.item,
+        "rank": place.rank,
+        "score": place.score,
+        "title": place.title,
+    }
+    if place.because is not None:
+        found["because"] = [
+            {"item": r.item, "weight": r.weight, "title": r.title} for r in place.because
+        ]
+    return found

@@ -11,13 +11,15 @@ from flask_openapi3.openapi import OpenAPI
 from recae.errors import ConfigError, DataError, NoKnownItemError, RecaeError, UnknownIdError
 from recae.serving import RecommendationService, Request
 from recae_api.answers import (
-    Answer,
     BatchRecommended,
+    Document,
     Health,
     ModelDescription,
-    ProblemDocument,
     Recommended,
     SimilarItems,
+    as_json,
+    recommended,
+    similar_items,
 )
 from recae_api.documentation import answers, body_of, query_of
 from recae_api.lifecycle import lifecycle_of
@@ -86,26 +88,24 @@ def _add_recommend(
         nothing_asked(request.query_string)
         batch = from_json(batch_model, _json_body())
         results = [
-            ProblemDocument.model_validate(result.document(g.request_id))
-            if isinstance(result, Problem)
-            else result
+            result.document(g.request_id) if isinstance(result, Problem) else result
             for result in _results(service, settings, batch.requests)
         ]
-        return _json(BatchRecommended(results=results))
+        return _json({"results": results})
 
 
 def _results(
     service: RecommendationService, settings: Settings, many: Sequence[Asked]
-) -> list[Recommended | Problem]:
+) -> list[Document | Problem]:
     """List or problem for each of `many`, all from one version of the model."""
-    results: list[Recommended | Problem] = []
+    results: list[Document | Problem] = []
     for answer in service.answer_many([_request(asked, settings) for asked in many]):
         if isinstance(answer, DataError):
             kind = "no-known-item" if isinstance(answer, NoKnownItemError) else "unknown-user"
             results.append(Problem(kind, str(answer)))
         else:
             g.model_version = answer.model_version
-            results.append(Recommended.of(answer))
+            results.append(recommended(answer))
     return results
 
 
@@ -147,14 +147,14 @@ def _add_similar(
         except ConfigError as error:  # the model; the values were checked
             raise Problem("not-found", str(error)) from error
         g.model_version = answer.model_version
-        return _json(SimilarItems.of(answer))
+        return _json(similar_items(answer))
 
 
 def _add_model(app: OpenAPI, service: RecommendationService, keys: _Security) -> None:
     def described() -> Response:
         bundle = service.bundle  # once: a reload may put another in its place at any time
         g.model_version = bundle.version
-        return _json(ModelDescription.of(bundle))
+        return _json(ModelDescription.of(bundle).model_dump())
 
     @app.get("/v1/model", responses=answers(ModelDescription, 401, 403), security=keys)
     def model() -> Response:
@@ -180,12 +180,12 @@ def _add_health(app: OpenAPI) -> None:
     def ready() -> Response:
         if lifecycle_of(app).stopping.is_set():
             raise Problem("unavailable", "the service is stopping", {"Retry-After": "5"})
-        return _json(Health(status="ready"))
+        return _json({"status": "ready"})
 
     @app.get("/livez", responses=answers(Health))
     def livez() -> Response:
         """Say whether the process answers at all."""
-        return _json(Health(status="alive"))
+        return _json({"status": "alive"})
 
     @app.get("/readyz", responses=answers(Health))
     def readyz() -> Response:
@@ -203,8 +203,8 @@ def _add_health(app: OpenAPI) -> None:
     app.add_url_rule("/openapi.json", view_func=openapi_document)
 
 
-def _json(answer: Answer) -> Response:
-    return Response(answer.model_dump_json(), content_type="application/json")
+def _json(answer: Document) -> Response:
+    return Response(as_json(answer), content_type="application/json")
 
 
 def _json_body() -> bytes:
