@@ -163,6 +163,9 @@ def _known_histories(data: Interactions, trained_on: Interactions) -> Histories:
 def load(directory: str | Path) -> RecommendationService:
     """Open a model directory: a service with ids in and ids out.
 
+    Processes forked afterwards, of a `multiprocessing.Pool` say, may use it; each computes on one
+    thread.
+
     Raises
     ------
     BundleError

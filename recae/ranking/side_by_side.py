@@ -4,8 +4,12 @@ Ranking a batch is products, which use all cores, with sorting and gathering bet
 one. So a few batches at once are done sooner than one after another, each on all cores, and what is
 done with the lists (judged, written) costs no time of its own. No list depends on it: scores that
 rank are the same on any number of threads.
+
+A forked process has none of its parent's threads, and libraries that wait for them never return: it
+computes on one.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -70,6 +74,17 @@ def side_by_side(
     finally:
         all_started.abort()  # where one of them could not start, the others wait
         pool.shutdown(cancel_futures=True)
+
+
+def _on_one_thread() -> None:
+    """Make a process that was just forked compute without threads."""
+    global _STARTING  # somebody's thread may have held it
+    _STARTING = Lock()
+    torch.set_num_threads(1)  # of OpenMP, which `implicit` uses too
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_on_one_thread)
 
 
 def _threads() -> int:
