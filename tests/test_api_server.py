@@ -1,6 +1,8 @@
 """The application behind real sockets: malformed, huge and slow requests, overload, stopping."""
 
+import errno
 import json
+import logging
 import os
 import signal
 import socket
@@ -9,12 +11,13 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 
 from recae.errors import ConfigError, ResourceError
 from recae.serving import RecommendationService
-from recae_api import Server, Settings, create_app, create_key
+from recae_api import Server, Settings, create_app, create_key, serve
 from recae_api.server import _Channel
 from tests.api_films import save_films
 
@@ -253,7 +256,10 @@ def slow_app(service, release):
 WAIT = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def test_beyond_the_queue_the_answer_is_503_but_health_is_told(service, caplog):
+HEALTH = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def test_beyond_the_queue_the_answer_is_503_at_once_and_so_is_health(service, caplog):
     release = threading.Event()
     with (
         running(slow_app(service, release), threads=1, max_queue=3) as server,
@@ -264,18 +270,108 @@ def test_beyond_the_queue_the_answer_is_503_but_health_is_told(service, caplog):
             waiting.append(stack.enter_context(connect(server)))
             waiting[-1].sendall(WAIT)
             time.sleep(0.05)
-        health = stack.enter_context(connect(server))
-        health.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        time.sleep(0.1)
+        for path in (b"livez", b"readyz", b"healthz"):
+            assert answers(exchange(server, HEALTH.replace(b"livez", path)))[0][0] == 200
+        refused = [answers(everything(connection))[0] for connection in waiting[4:]]
+        assert answers(exchange(server, b"\x16\x03\r\n\r\n"))[0][0] == 400
+        assert not release.is_set()
         release.set()
-        assert answers(everything(health))[0][0] == 200
         server.stop()
-        received = [answers(everything(connection))[0] for connection in waiting]
-    statuses = [status for status, _, _ in received]
+        served = [answers(everything(connection))[0][0] for connection in waiting[:4]]
     assert not [record for record in caplog.records if "queue depth" in record.message]
-    assert statuses == [200] * 4 + [503] * 4
-    assert received[-1][1]["retry-after"] == "1"
-    assert json.loads(received[-1][2])["type"] == "/docs#unavailable"
+    assert served == [200] * 4
+    assert [status for status, _, _ in refused] == [503] * 4
+    assert refused[-1][1]["retry-after"] == "1"
+    assert json.loads(refused[-1][2])["type"] == "/docs#unavailable"
+
+
+def test_answers_of_a_connection_keep_their_order_whoever_gives_them(service):
+    release = threading.Event()
+    release.set()
+    with running(slow_app(service, release), threads=1) as server:
+        sent = WAIT + HEALTH.replace(b"Connection: close\r\n", b"") + WAIT + HEALTH
+        received = answers(exchange(server, sent))
+    assert [json.loads(body) for _, _, body in received] == [
+        {"done": True},
+        {"status": "alive"},
+        {"done": True},
+        {"status": "alive"},
+    ]
+
+
+def test_what_the_server_refuses_has_a_line_in_the_access_log(server, caplog):
+    head = b"POST /secret HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine\r\n"
+    with caplog.at_level(logging.INFO, "recae_api.access"):
+        exchange(server, head + b"Transfer-Encoding: chunked\r\n\r\n")
+        exchange(server, head + b"Content-Length: 65537\r\n\r\n")
+        exchange(server, head + b"X: " + b"y" * 20_000 + b"\r\n\r\n")
+    lines = [json.loads(r.message) for r in caplog.records if r.name == "recae_api.access"]
+    assert [(line["status"], line["method"], line["route"], line["key"]) for line in lines] == [
+        (400, None, None, None),
+        (413, "POST", None, None),
+        (431, None, None, None),
+    ]
+    assert lines[1]["request_id"] == "mine"
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not limit descriptors so")
+@pytest.mark.parametrize("open_files", [64, 4096])
+def test_connections_leave_descriptors_for_the_rest(service, monkeypatch, open_files):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (open_files, open_files))
+    server = Server(create_app(service), port=0)
+    assert server._listeners[0].adj.connection_limit == min(1000, open_files - 32)
+    server.stop()
+    server.run()
+
+
+def test_at_the_limit_newcomers_wait_and_the_log_says_so_once(service, monkeypatch, caplog):
+    monkeypatch.setattr("recae_api.server._CONNECTIONS", 8)
+    with running(create_app(service)) as server, ExitStack() as stack:
+        first = [stack.enter_context(connect(server)) for _ in range(20)]
+        first[5].sendall(HEALTH)  # the sixth: the listener and its trigger count too
+        assert answers(everything(first[5]))[0][0] == 200
+        for connection in first:
+            connection.close()
+        assert answers(exchange(server, GET))[0][0] == 200
+    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert told == ["new connections wait until others end: 8 connections are open"]
+
+
+def test_without_descriptors_the_server_waits_and_the_log_says_so_once(service, caplog):
+    tried = []
+
+    def accept():
+        tried.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with running(create_app(service)) as server, connect(server) as kept:
+        kept.sendall(HEALTH.replace(b"Connection: close\r\n", b""))
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        listening = server._listeners[0].socket
+        server._listeners[0].socket = SimpleNamespace(accept=accept, close=listening.close)
+        with connect(server) as late:
+            late.sendall(HEALTH)
+            kept.sendall(HEALTH)  # who is connected is served on
+            assert [status for status, _, _ in answers(everything(kept))] == [200]
+            assert len(tried) <= 2
+            server._listeners[0].socket = listening
+            assert answers(everything(late))[0][0] == 200
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(told) == 1
+    assert "Too many open files" in told[0].getMessage()
+    assert told[0].exc_info is None
+
+
+def test_a_clock_that_is_set_back_changes_no_limit(service, monkeypatch):
+    with running(create_app(service)) as server, connect(server) as idle:
+        assert answers(exchange(server, HEALTH))[0][0] == 200
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() - 1e6)
+        server._listeners[0].adj.channel_timeout = 0.1
+        server._listeners[0].adj.cleanup_interval = 0.1
+        server._listeners[0].next_channel_cleanup = 0
+        assert everything(idle) == b""
 
 
 def test_what_the_server_logs_of_a_connection_stays_on_one_line(caplog):
@@ -316,7 +412,12 @@ serve(app, port=0, on_listening=lambda host, port: print(port, flush=True))
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_the_process_with_0_and_loses_no_request(films, number):
     batch = json.dumps(
@@ -354,6 +455,26 @@ def test_a_signal_ends_the_process_with_0_and_loses_no_request(films, number):
         process.wait()
         process.stdout.close()
     assert [[status for status, _, _ in one] for one in received] == [[200]] * 40
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_each_signal_that_ends_a_process_ends_serve(service, number):
+    serve(create_app(service), port=0, on_listening=lambda host, port: os.kill(os.getpid(), number))
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored(service):
+    seen = []
+
+    def look(host, port):
+        seen.append(signal.getsignal(signal.SIGHUP))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        serve(create_app(service), port=0, on_listening=look)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen == [signal.SIG_IGN]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", ""])

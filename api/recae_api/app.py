@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from recae.serving import RecommendationService
 from recae_api.access import require_scope
+from recae_api.access_log import log_access
 from recae_api.documentation import openapi_app
 from recae_api.headers import common_headers, request_id
 from recae_api.keys import KeyRing
@@ -23,7 +24,6 @@ from recae_api.routes import add_routes
 from recae_api.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)
-_ACCESS: Final = logging.getLogger("recae_api.access")
 
 
 def create_app(service: RecommendationService, settings: Settings | None = None) -> OpenAPI:
@@ -76,7 +76,14 @@ def create_app(service: RecommendationService, settings: Settings | None = None)
         page = response.mimetype == "text/html"
         response.headers.update(common_headers(g.request_id, page=page))
         response.headers["X-Model-Version"] = g.get("model_version") or service.version
-        _log_access(response)
+        log_access(
+            g.request_id,
+            method=request.method,
+            route=str(request.url_rule) if request.url_rule else None,
+            status=response.status_code,
+            began=g.started,
+            key=g.get("key_id"),
+        )
         return response
 
     app.register_error_handler(Problem, _answer)
@@ -104,21 +111,3 @@ def _answer_unexpected(error: Exception) -> Response:
     lines = traceback.format_exception(error)
     _LOG.error(json.dumps({"request_id": g.request_id, "error": "".join(lines)}))
     return _answer(problem_of_status(500))
-
-
-def _log_access(response: Response) -> None:
-    """One JSON line a request: the rule, not the path, so neither ids nor keys can be in it."""
-    if not _ACCESS.isEnabledFor(logging.INFO):
-        return
-    _ACCESS.info(
-        json.dumps(
-            {
-                "request_id": g.request_id,
-                "method": request.method[:20],
-                "route": str(request.url_rule) if request.url_rule else None,
-                "status": response.status_code,
-                "ms": round(1000 * (time.monotonic() - g.started), 1),
-                "key": g.get("key_id"),
-            }
-        )
-    )
