@@ -286,7 +286,7 @@ def _below_minimum(source: str, config: RunConfig, data: Interactions) -> LeftOu
 
 def as_at_training(bundle: Bundle, config: RunConfig) -> RunConfig:
     """`config` with what is not given taken from the reading of the training data."""
-    stored = bundle.provenance.get("read", {})
+    stored = bundle.reading
     kept = {name: stored[name] for name in _FORMAT if name in stored and name not in config.read}
     if config.read.get("rating_col") == "":  # the file has no ratings, so no minimum either
         kept.pop("min_rating", None)

@@ -219,7 +219,7 @@ def evaluate_stored(
         raise ConfigError(f"version {bundle.version} was stored without a split; train it again")
     stored: Mapping[str, Any] = bundle.split
     run: Mapping[str, Any] = bundle.provenance.get("run", {})
-    reading: Mapping[str, Any] = bundle.provenance.get("read", {})
+    reading = bundle.reading
     metrics = metrics or run.get("metrics") or DEFAULT_METRICS
     refuse_ungraded(metrics, reading)
     data = read_interactions(source, **reading)

@@ -73,6 +73,15 @@ class Bundle:
         """Id of the version, ``v-`` and 16 hexadecimal digits."""
         return self.manifest.version
 
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """Options that the training data was read with, of `read_interactions`.
+
+        When format 1 was written every text was an id, ``12.0`` and ``NA`` too.
+        """
+        before: dict[str, Any] = {"ids_as_written": True} if self.manifest.format == 1 else {}
+        return before | dict(self.provenance.get("read", {}))
+
 
 @final
 @dataclass(frozen=True, slots=True)

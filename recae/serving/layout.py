@@ -66,6 +66,8 @@ class Manifest:
         That hash.
     number
         1 for the first version saved in the directory, then counting up.
+    format
+        Of the directory, from `OLDEST_FORMAT` to `FORMAT`.
     files
         By name.
     """
@@ -73,6 +75,7 @@ class Manifest:
     version: str
     sha256: str
     number: int
+    format: int
     files: Mapping[str, Entry]
 
 
@@ -171,7 +174,7 @@ def read_manifest(root: Path, handle: int, version: str, sha256: str | None = No
         raise BundleError(f"{path} does not list {missing or PERSONAL}; a version has them")
     if CODES in files and USERS not in files:
         raise BundleError(f"{path} lists {CODES} without {USERS}, whose they are")
-    return Manifest(version, found, number, files)
+    return Manifest(version, found, number, written, files)
 
 
 def _entry(name: str, value: object, path: Path) -> Entry:
