@@ -172,9 +172,9 @@ def _reading(found: dict[str, Any]) -> list[str]:
         "",
         f"`python benchmarks/read.py`: {found['rows']:,} rows of text ids"
         f" ({found['bytes'] / 1e6:,.0f} MB) to a matrix of {counts['users']:,} users,"
-        f" {counts['items']:,} items and {counts['pairs']:,} pairs. All drop ratings below 4, keep"
-        " the latest row of a pair, number the ids, and must find the same counts; recae accounts"
-        " for every row besides, refuses what it cannot read and keeps the order of the input. A"
+        f" {counts['items']:,} items and {counts['pairs']:,} pairs. All keep the latest row"
+        " of a pair, drop those below 4, number the ids, and must find the same counts; recae"
+        " accounts for every row besides, refuses what it cannot read and keeps the order of the input. A"
         f" process each, in turns; medians of {found['rounds']} rounds, lowest and highest.",
         "",
         f"{_machine(found['machine'])} {found['created']}, load average {load['before'][0]:.1f}"

@@ -181,10 +181,10 @@ def _moments(
     return at * 86_400_000_000 + clock, wrong
 
 
-def days_or_seconds(chunks: Sequence[Num[np.ndarray, " rows"]]) -> str:
+def days_or_seconds(chunks: Sequence[Num[np.ndarray, " _"]]) -> str:
     """Unit of counts that are too small to tell it: stamps if all are days such as 20240301."""
 
-    def are_days(counts: Num[np.ndarray, " rows"]) -> bool:
+    def are_days(counts: Num[np.ndarray, " _"]) -> bool:
         if not len(counts) or counts.min() < 1.9e7 or counts.max() >= 2.2e7:
             return not len(counts)
         return not _moments(counts)[1].any()
