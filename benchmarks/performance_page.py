@@ -175,7 +175,8 @@ def _reading(found: dict[str, Any]) -> list[str]:
         f" {counts['items']:,} items and {counts['pairs']:,} pairs. All keep the latest row"
         " of a pair, drop those below 4, number the ids, and must find the same counts; recae"
         " accounts for every row besides, refuses what it cannot read and keeps the order of the"
-        f" input. A process each, in turns; medians of {found['rounds']} rounds, lowest and highest.",
+        f" input. A process each, in turns; medians of {found['rounds']} rounds, lowest and"
+        " highest.",
         "",
         f"{_machine(found['machine'])} {found['created']}, load average {load['before'][0]:.1f}"
         f" before and {load['after'][0]:.1f} after: other work changes the seconds more than the"
