@@ -74,7 +74,7 @@ def create_app(service: RecommendationService, settings: Settings | None = None)
     @app.after_request
     def finish(response: Response) -> Response:
         page = response.mimetype == "text/html"
-        response.headers.update(common_headers(g.request_id, page=page))
+        response.headers.extend(common_headers(g.request_id, page=page))
         response.headers["X-Model-Version"] = g.get("model_version") or service.version
         log_access(
             g.request_id,

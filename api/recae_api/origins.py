@@ -5,6 +5,7 @@ there; the ``Host`` of such a request still is the site's name. It can also post
 without reading the answer; browsers say so in ``Sec-Fetch-Site``, or at least in ``Origin``.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Collection
@@ -62,6 +63,7 @@ def require_same_site(request: Request) -> None:
         raise Problem("cross-site-refused", "a page of another origin sent this; own pages may")
 
 
+@functools.lru_cache(maxsize=64)  # the same few come with every request
 def is_loopback(address: str) -> bool:
     """Whether `address` is an IP address of this machine itself."""
     try:

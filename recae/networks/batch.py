@@ -64,14 +64,13 @@ class Batch:
         cls, histories: Histories, *, ordered: bool = False, device: torch.device | str = "cpu"
     ) -> "Batch":
         """All rows of `histories`, in time order if `ordered`; stored values count as 1."""
-        indptr = torch.from_numpy(histories.matrix.indptr.astype(np.int64))
-        items = histories.in_time() if ordered else histories.matrix.indices
-        return cls(
-            torch.from_numpy(items.astype(np.int64)).to(device),
-            indptr[:-1].clone().to(device),
-            indptr.diff().to(device),
-            histories.n_items,
+        indptr = histories.matrix.indptr.astype(np.int64)
+        listed = histories.in_time() if ordered else histories.matrix.indices
+        items, offsets, lengths = (
+            torch.from_numpy(part).to(device)
+            for part in (listed.astype(np.int64), indptr[:-1].copy(), np.diff(indptr))
         )
+        return cls(items, offsets, lengths, histories.n_items)
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -58,7 +58,7 @@ class GridTable(nn.Module):
     def __init__(self, table: ItemTable) -> None:
         super().__init__()
         self.weight = _on_grid(table.weight)
-        self.bias = table.bias.detach().float()
+        self.bias = table.bias.detach().float().to(torch.float64)
 
     def forward(
         self,
@@ -75,7 +75,7 @@ class GridTable(nn.Module):
             summed = summed / (1.0 - dropout)
         if scale is not None:
             summed = summed * scale.unsqueeze(1)
-        return summed + self.bias.to(torch.float64)
+        return summed + self.bias
 
 
 @final

@@ -311,6 +311,9 @@ class Recommender(ABC):
             If an item index is not one of the model's, or rows do not match.
         """
         histories = self._accepted(histories)
+        if len(histories) == 1:  # a request: no chunks, no threads
+            rank = self._ranker(histories, k, exclude_seen, candidates, exclude)
+            return rank(slice(0, 1)).padded(k)
         lists = self.recommend_batches(
             histories,
             k=k,
@@ -355,10 +358,26 @@ class Recommender(ABC):
         ConfigError, DataError
             As `recommend`, before the first list; also if `batch_size` is below 1.
         """
-        for name, number in {"k": k, "batch_size": batch_size}.items():
-            if number < 1:
-                raise ConfigError(f"{name} is {number}; at least 1 is accepted")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}; at least 1 is accepted")
         histories = self._accepted(histories)
+        rank = self._ranker(histories, k, exclude_seen, candidates, exclude)
+        batches = _slices(slice(0, len(histories)), batch_size)
+        at_once = 1 if self.accelerated else batches_at_once(self.n_items)
+        chunk_size = rows_at_once(self.n_items, self.users_per_pass, chunks=at_once)
+        return _in_batches(rank, batches, chunk_size, at_once, k)
+
+    def _ranker(
+        self,
+        histories: Histories,
+        k: int,
+        exclude_seen: bool,
+        candidates: Indices | None,
+        exclude: Histories | Indices | None,
+    ) -> Callable[[slice], TopK]:
+        """What ranks rows of `histories`, once all that is asked is found to be acceptable."""
+        if k < 1:
+            raise ConfigError(f"k is {k}; at least 1 is accepted")
         per_row = exclude if isinstance(exclude, Histories) else None
         everybody = None if isinstance(exclude, Histories) else exclude
         places = min(k, self.n_items)
@@ -379,10 +398,7 @@ class Recommender(ABC):
                 hidden.append(per_row.take(rows).matrix)
             return recommend_chunk(self.scorer(chunk), chunk, places, hidden, allowed)
 
-        batches = _slices(slice(0, len(histories)), batch_size)
-        at_once = 1 if self.accelerated else batches_at_once(self.n_items)
-        chunk_size = rows_at_once(self.n_items, self.users_per_pass, chunks=at_once)
-        return _in_batches(rank, batches, chunk_size, at_once, k)
+        return rank
 
     def _accepted(self, histories: Histories | Matrix) -> Histories:
         histories = histories_of("histories", histories)

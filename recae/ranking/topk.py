@@ -99,6 +99,37 @@ class BestLists:
         return TopK(items, np.where(empty, np.float32(-np.inf), _scores(self._keys)))
 
 
+@final
+class BestOfRow:
+    """The same for one user, by fewer steps.
+
+    Parameters
+    ----------
+    k
+        Length of the list.
+    """
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._items = np.empty(0, dtype=np.int64)
+        self._scores = np.empty(0, dtype=np.float32)
+
+    def kth(self) -> float:
+        """Score of the last place; ``-inf`` where it is empty."""
+        return float(self._scores[-1]) if len(self._scores) == self._k else -np.inf
+
+    def add(self, items: Int64[np.ndarray, " n"], scores: Float32[np.ndarray, " n"]) -> None:
+        """Consider candidates; see `BestLists.add`."""
+        items, scores = np.append(self._items, items), np.append(self._scores, scores)
+        best = np.lexsort((items, -scores))[: self._k]
+        self._items, self._scores = items[best], scores[best]
+
+    def lists(self) -> TopK:
+        """Return the list, as the only one."""
+        scores = self._scores + np.float32(0)  # adding 0 makes -0 and 0 the same
+        return TopK(self._items[None], scores[None]).padded(self._k)
+
+
 _EMPTY = np.iinfo(np.int64).max
 _ITEM = (1 << 32) - 1
 
