@@ -40,6 +40,23 @@ def in_8_bits(weight, bias, hidden, *, wide=True):
     return LinearScorer(hidden, table)
 
 
+class Blocks:
+    """A scorer whose fast scores come in blocks, and are a little off."""
+
+    def __init__(self, weight, bias, hidden):
+        self._plain = LinearScorer(hidden, LinearTable(weight, bias))
+        self.exact = self._plain.exact
+
+    def blocks(self):
+        (_, scores), *_ = self._plain.blocks()
+        for start in range(0, scores.shape[1], 700):
+            block = slice(start, min(start + 700, scores.shape[1]))
+            yield block, (scores[:, block] + 1e-3 * (-1) ** (start // 700)).clone()
+
+    def error_bound(self):
+        return self._plain.error_bound() + 2e-3
+
+
 def by_numpy(weight, bias, hidden, k, hidden_items=()):
     """Items of each user by sorting all float64 scores, rounded once."""
     scores = hidden.numpy() @ weight.numpy().astype(np.float64).T + bias.numpy()
@@ -73,6 +90,25 @@ def test_lists_are_those_of_all_scores_sorted(k, largest_bias):
         assert found.items[:, : min(k, 900)].tolist() == expected.tolist()
         assert found.items.tobytes() == plain.items.tobytes()
         assert found.scores.tobytes() == plain.scores.tobytes()
+
+
+@pytest.mark.parametrize("n_users", [1, 3, 16, 17])
+@pytest.mark.parametrize(("n_items", "k"), [(5, 9), (900, 10), (20_003, 10), (20_003, 600)])
+def test_lists_of_a_few_are_those_that_each_has_among_many(n_users, n_items, k):
+    """Requests take another way, blocks of items and groups included."""
+    weight, bias, hidden = layer_and_hidden(7, n_users=20, n_items=n_items)
+    weight[-3:] = weight[:1]  # equal scores
+    bias[-3:] = bias[:1]
+    seen = csr_array(np.random.default_rng(1).random((20, n_items)) < 0.2, dtype=np.float32)
+    allowed = np.arange(n_items) % 5 != 1
+    many = lists(in_8_bits(weight, bias, hidden), 20, n_items, k, hidden=[seen], allowed=allowed)
+    for scorer in (
+        in_8_bits(weight, bias, hidden[:n_users]),
+        Blocks(weight, bias, hidden[:n_users]),
+    ):
+        few = lists(scorer, n_users, n_items, k, hidden=[seen[:n_users]], allowed=allowed)
+        assert few.items.tobytes() == many.items[:n_users].tobytes()
+        assert few.scores.tobytes() == many.scores[:n_users].tobytes()
 
 
 def test_masks_and_candidates_are_kept_out_of_8_bits_too():

@@ -2,14 +2,13 @@
 
 import json
 import logging
-from collections.abc import Sequence
 from typing import Any, Final
 
 from flask import Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
 from recae.errors import ConfigError, DataError, NoKnownItemError, RecaeError, UnknownIdError
-from recae.serving import RecommendationService, Request
+from recae.serving import Recommendations, RecommendationService, Request
 from recae_api.answers import (
     BatchRecommended,
     Document,
@@ -27,6 +26,7 @@ from recae_api.parameters import Asked, asked_models
 from recae_api.problems import Problem, abridged
 from recae_api.reading import from_json, from_query, nothing_asked
 from recae_api.settings import Settings
+from recae_api.together import Together
 
 _Security = list[dict[str, list[Any]]] | None
 
@@ -50,8 +50,10 @@ def _add_recommend(
     documented = answers(Recommended, 401, 403, 404, 413, 422)
     query = query_of(asked_model)
 
+    together = Together(service)
+
     def answer(asked: Asked) -> Response:
-        (result,) = _results(service, settings, [asked])
+        result = _result(together.answer(_request(asked, settings)))
         if isinstance(result, Problem):
             raise result
         return _json(result)
@@ -87,26 +89,20 @@ def _add_recommend(
         """Recommend items to many: each gets a list or its own problem; 400 is for all of them."""
         nothing_asked(request.query_string)
         batch = from_json(batch_model, _json_body())
+        many = service.answer_many([_request(asked, settings) for asked in batch.requests])
         results = [
             result.document(g.request_id) if isinstance(result, Problem) else result
-            for result in _results(service, settings, batch.requests)
+            for result in map(_result, many)  # all from one version of the model
         ]
         return _json({"results": results})
 
 
-def _results(
-    service: RecommendationService, settings: Settings, many: Sequence[Asked]
-) -> list[Document | Problem]:
-    """List or problem for each of `many`, all from one version of the model."""
-    results: list[Document | Problem] = []
-    for answer in service.answer_many([_request(asked, settings) for asked in many]):
-        if isinstance(answer, DataError):
-            kind = "no-known-item" if isinstance(answer, NoKnownItemError) else "unknown-user"
-            results.append(Problem(kind, str(answer)))
-        else:
-            g.model_version = answer.model_version
-            results.append(recommended(answer))
-    return results
+def _result(answer: Recommendations | DataError) -> Document | Problem:
+    if isinstance(answer, DataError):
+        kind = "no-known-item" if isinstance(answer, NoKnownItemError) else "unknown-user"
+        return Problem(kind, str(answer))
+    g.model_version = answer.model_version
+    return recommended(answer)
 
 
 def _request(asked: Asked, settings: Settings) -> Request:

@@ -22,6 +22,7 @@ WEIGHT_BITS = 22
 EXACT_BITS = 53
 FLOAT32_BITS = 24
 _EXACT_ROWS = 1 << (FLOAT32_BITS - WEIGHT_BITS)  # that a float32 adds without rounding
+_FEW_ROWS = 16  # whose steps take a tensor call longer than NumPy
 _SUMMED = 1 << 18  # numbers of them at once: 3 MiB that stay in the cache
 
 
@@ -92,11 +93,6 @@ def columns_on_grid(table: csr_array) -> csr_array:
     return out
 
 
-def one_row(x: Float[Tensor, "rows n"]) -> bool:
-    """Whether `x` is what a request waits for: one row, whose steps take NumPy half the time."""
-    return x.shape[0] == 1 and x.device.type == "cpu"
-
-
 def rows_on_grid(x: Float64[Tensor, "rows n"], *, n_terms: int) -> Float64[Tensor, "rows n"]:
     """Round each row so that sums of `n_terms` products with gridded weights are exact.
 
@@ -106,10 +102,11 @@ def rows_on_grid(x: Float64[Tensor, "rows n"], *, n_terms: int) -> Float64[Tenso
     bits = min(FLOAT32_BITS, EXACT_BITS - WEIGHT_BITS - math.ceil(math.log2(max(2, n_terms))))
     if x.shape[1] == 0:
         return x
-    if one_row(x):
-        row = x.detach().numpy()
-        one_step = math.ldexp(1.0, math.frexp(max(row.max(), -row.min()))[1] - bits)
-        return torch.from_numpy(np.rint(row / one_step) * one_step)
+    if len(x) <= _FEW_ROWS and x.device.type == "cpu":  # of a request: the same by NumPy
+        rows = x.detach().numpy()
+        exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1] - bits
+        steps = np.ldexp(1.0, exponents)
+        return torch.from_numpy(np.rint(rows / steps) * steps)
     exponent = torch.frexp(x.abs().amax(dim=1, keepdim=True)).exponent
     step = torch.ldexp(torch.ones_like(x[:, :1]), exponent - bits)
     return (x / step).round() * step
@@ -119,8 +116,6 @@ def exact_linear(
     x: Float64[Tensor, "rows n"], weight: Float64[Tensor, "n out"], bias: Float64[Tensor, " out"]
 ) -> Float64[Tensor, "rows out"]:
     """``x @ weight + bias`` for gridded `x` and `weight`, the sum exact, then one rounding."""
-    if one_row(x):
-        return torch.from_numpy(x.detach().numpy() @ weight.numpy() + bias.numpy())
     return x @ weight + bias
 
 
@@ -143,10 +138,13 @@ def exact_row_sums(
     offsets
         Where each bag starts in `items`.
     """
-    if len(offsets) == 1 and table.device.type == "cpu":  # the same by fewer calls
-        groups = torch.arange(0, len(items), _EXACT_ROWS)
-        added = torch.nn.functional.embedding_bag(items, table, groups, mode="sum")
-        return added.sum(dim=0, keepdim=True, dtype=torch.float64)
+    if 0 < len(offsets) <= _FEW_ROWS and table.device.type == "cpu":  # the same by fewer calls
+        each = []
+        for begin, end in pairwise([*offsets.tolist(), len(items)]):
+            groups = torch.arange(0, end - begin, _EXACT_ROWS)
+            fours = torch.nn.functional.embedding_bag(items[begin:end], table, groups, mode="sum")
+            each.append(fours.sum(dim=0, dtype=torch.float64))
+        return torch.stack(each)
     lengths = torch.cat([offsets[1:], offsets.new_tensor([len(items)])]) - offsets
     groups = (lengths + _EXACT_ROWS - 1) // _EXACT_ROWS
     last = groups.cumsum(0)

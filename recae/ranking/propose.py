@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.ranking.one_row import recommend_row
+from recae.ranking.few_rows import FEW_ROWS, recommend_few
 from recae.ranking.scorer import Scorer, lacking_of, proposals_of
 from recae.ranking.select import Groups
 from recae.ranking.topk import BestLists, TopK
@@ -41,8 +41,8 @@ def recommend_chunk(
     RecaeError
         If a score is not finite.
     """
-    if len(histories) == 1 and not _autocast():
-        return recommend_row(scorer, k, hidden, allowed)
+    if 0 < len(histories) <= FEW_ROWS and not _autocast():
+        return recommend_few(scorer, k, hidden, allowed)
     # A caller's autocast ends here: the bounds are those of the products that are asked for.
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         masks = [_mask_positions(matrix) for matrix in hidden]

@@ -9,7 +9,6 @@
 =============== ====================================================================
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol, final, runtime_checkable
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from recae.data.histories import Histories
 from recae.errors import RecaeError
-from recae.ranking.fixed_point import columns_on_grid, float32_error, one_row, rows_on_grid
+from recae.ranking.fixed_point import columns_on_grid, float32_error, rows_on_grid
 from recae.ranking.rounded import RoundedTable
 from recae.ranking.sampled import sampled_products
 from recae.ranking.scorer import (
@@ -36,6 +35,7 @@ from recae.ranking.scorer import (
 
 WIDE_BYTES = 1 << 28  # of a copy of the output layer
 FEW_PAIRS = 256  # are gathered one by one: a sparse pattern costs more
+_SINGLY = 4  # vectors that are multiplied one by one: no product of matrices is faster
 GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
 _LARGEST = float(np.finfo(np.float32).max)
 _TINY = 2.0**-120  # more than what float32 loses where it underflows
@@ -94,7 +94,7 @@ class LinearTable:
 
     @cached_property
     def across(self) -> Float32[np.ndarray, "width items"]:
-        """`weight` with the numbers of a factor side by side, made when one row is first asked for.
+        """`weight` with the numbers of a factor side by side, made when a request is first made.
 
         A request waits for the memory that it reads. A copy in this order, in NumPy's large pages,
         is read two to three times as fast as the table; one that takes too much room is not made.
@@ -133,7 +133,7 @@ class LinearScorer:
         self._hidden, self._table = hidden, table
         self._weight, self._bias = table.weight, table.bias
         self._block = slice(0)
-        self._row = hidden[0].numpy() if one_row(hidden) else None
+        self._rows = hidden.numpy() if hidden.device.type == "cpu" else None
 
     def proposals(self) -> Proposals:
         """Scores from the rounded layer, or else those of `blocks`."""
@@ -147,11 +147,12 @@ class LinearScorer:
         hidden = self._hidden.to(torch.float32)  # exact: see `rows_on_grid`
         for block in item_blocks(self._weight.shape[0], hidden.shape[0]):
             self._block = block
-            if self._row is None:
-                yield block, torch.addmm(self._bias[block], hidden, self._weight[block].T)
+            if len(hidden) <= _SINGLY and self._rows is not None:  # of requests
+                across, bias = self._table.across[:, block], self._bias[block].numpy()
+                products = [row @ across + bias for row in hidden.numpy()]
+                yield block, torch.from_numpy(np.array(products))
             else:
-                product = self._row.astype(np.float32) @ self._table.across[:, block]
-                yield block, torch.from_numpy(product + self._bias[block].numpy())[None]
+                yield block, torch.addmm(self._bias[block], hidden, self._weight[block].T)
 
     @torch.no_grad()
     def exact(
@@ -163,10 +164,10 @@ class LinearScorer:
             bias = self._bias.to(torch.float64)
             sums = sampled_products(self._hidden, wide, bias, rows, items)
             return sums.astype(np.float32)
-        if self._row is not None and len(rows) <= FEW_PAIRS:
-            products = self._weight.numpy()[items].astype(np.float64) @ self._row
-            of_row: np.ndarray = (products + self._bias.numpy()[items]).astype(np.float32)
-            return of_row
+        if self._rows is not None and len(rows) <= FEW_PAIRS:
+            products = self._weight.numpy()[items] * self._rows[rows]  # in float64
+            few: np.ndarray = products.sum(axis=1) + self._bias.numpy()[items]
+            return few.astype(np.float32)
         out = np.empty(items.shape, dtype=np.float32)
         at_once = max(1, GATHERED // max(1, self._hidden.shape[1]))
         for start in range(0, len(rows), at_once):
@@ -206,9 +207,11 @@ class LinearScorer:
 
     def _lengths(self) -> Float64[np.ndarray, " users"]:
         """Norm of each vector."""
-        if self._row is not None:
-            return np.array([math.sqrt(self._row @ self._row)])
-        lengths: np.ndarray = self._hidden.norm(dim=1).cpu().numpy()
+        lengths: np.ndarray
+        if self._rows is not None:
+            lengths = np.sqrt(np.einsum("ij,ij->i", self._rows, self._rows))
+        else:
+            lengths = self._hidden.norm(dim=1).cpu().numpy()
         return lengths
 
 

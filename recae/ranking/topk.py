@@ -124,10 +124,12 @@ class BestOfRow:
         best = np.lexsort((items, -scores))[: self._k]
         self._items, self._scores = items[best], scores[best]
 
-    def lists(self) -> TopK:
-        """Return the list, as the only one."""
-        scores = self._scores + np.float32(0)  # adding 0 makes -0 and 0 the same
-        return TopK(self._items[None], scores[None]).padded(self._k)
+    def lists(self) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
+        """Return items and scores as a row of a `TopK` has them."""
+        items, scores = np.full(self._k, -1), np.full(self._k, -np.inf, dtype=np.float32)
+        items[: len(self._items)] = self._items
+        scores[: len(self._items)] = self._scores + np.float32(0)  # makes -0 and 0 the same
+        return items, scores
 
 
 _EMPTY = np.iinfo(np.int64).max
