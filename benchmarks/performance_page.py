@@ -26,6 +26,7 @@ SETTINGS = {
     "trained": "20,108 items, trained",
     "million": "1,000,000 items",
 }
+SHAPES = {"ml-1m": "MovieLens-1M", "made": "made data"}
 PHASES = {
     "train_b500": "Training Mult-VAE, batch 500",
     "train_b2048": "Training Mult-VAE, batch 2,048",
@@ -270,8 +271,39 @@ def _memory(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _serving(found: dict[str, Any]) -> list[str]:
+    rows = []
+    for shape, about in found["shapes"].items():
+        for name, label in (("ours", "recae serve"), ("plain", "plain Flask application")):
+            middle, turns = about["median"][name], [t["rate"] for t in about["turns"][name]]
+            rows.append(
+                [
+                    f"{SHAPES[shape]} ({about['n_items']:,} items): {label}",
+                    f"{middle['rate']:,.0f}",
+                    f"{min(turns):,.0f} to {max(turns):,.0f}",
+                    f"{middle['cpu_ms']:.1f}",
+                    f"{middle['p50_ms']:.0f}",
+                    f"{middle['p99_ms']:.0f}",
+                ]
+            )
+        ratios = (f"{about['ratio_rate']:.2f}", "", f"{about['ratio_cpu']:.2f}", "", "")
+        rows.append(["the first by the second", *ratios])
+    return [
+        "## One request at a time, over HTTP",
+        "",
+        "`python benchmarks/serve/run.py`: `recae serve` beside what people write in twenty lines"
+        f" (`plain_app.py`), {found['connections']} connections, one process each, waitress with"
+        f" {found['threads']} threads, one thread of arithmetic, medians of turns of"
+        f" {found['seconds']:.0f} s. The plain application checks nothing, logs nothing and"
+        f" computes no exact scores. {_machine(found['machine'])}",
+        "",
+        *_table(["", "requests/s", "range", "CPU ms a request", "median, ms", "99 %, ms"], rows),
+    ]
+
+
 SECTIONS = {
     "train_peers": _peers,
+    "serve": _serving,
     "score": _score,
     "read": _reading,
     "recommend_file": _lists,

@@ -154,3 +154,26 @@ def test_a_picture_of_a_page_is_as_high_as_the_page(tmp_path: Path) -> None:
     }
     shown = [(width, scheme) for width in (1200, 390) for scheme in ("dark", "light")]
     assert sizes == {f"page-{w}-{scheme}": (w, 17001) for w, scheme in shown}
+
+
+def test_the_turns_of_the_load_are_read_and_failed_requests_are_no_figures():
+    from benchmarks.serve.run import summary
+
+    turn = "{} {:5} {:8.1f}/s p50   45.0 p95   65.1 p99   96.0 ms,"
+    turn += "   {:.2f} CPU ms a request, {} failed"
+    rates = {"ours": [1.0, 300.0, 100.0, 200.0], "plain": [9.0, 400.0, 400.0, 500.0]}
+    lines = [
+        turn.format(n, name, some[n], some[n] / 100, 0)
+        for n in range(4)
+        for name, some in rates.items()
+    ]
+    found = summary("\n".join([*lines, "ratio 0.50"]))
+    assert [t["rate"] for t in found["turns"]["ours"]] == [
+        300.0,
+        100.0,
+        200.0,
+    ]  # the first warms up
+    assert found["median"]["plain"]["rate"] == 400.0
+    assert (found["ratio_rate"], found["ratio_cpu"]) == (0.5, 0.5)
+    with pytest.raises(SystemExit, match="requests failed"):
+        summary("\n".join([*lines, turn.format(4, "ours", 5.0, 1.0, 1)]))

@@ -1,9 +1,8 @@
 """Requests that wait at the same time, answered by one call of the model in one thread.
 
-Threads that compute side by side pass the interpreter to and fro between small arrays, and the
-model's weights from the cache of one core to that of another. One thread that answers what came
-meanwhile takes less time for all of them, unless the catalogue is so large that its products alone
-fill the cores.
+Threads that compute side by side pass the interpreter to and fro between small arrays, and each
+reads the model's weights for itself. One thread that answers what came meanwhile takes less time
+for all of them: reading a large table from memory once for four people is most of it.
 """
 
 import os
@@ -15,7 +14,6 @@ from recae.errors import DataError
 from recae.serving import Recommendations, RecommendationService, Request
 
 _AT_ONCE: Final = 16
-_FEW_ITEMS: Final = 10_000
 
 Answer = Recommendations | DataError
 
@@ -41,7 +39,7 @@ class Together:
 
     def answer(self, request: Request) -> Answer:
         """Return the list, or the error that the service would raise."""
-        if request.explain or self._service.n_items > _FEW_ITEMS:  # reasons take a while
+        if request.explain:  # that takes a while
             return self._service.answer_many([request])[0]
         if self._process != os.getpid():  # forked: the thread is not here
             self._start()

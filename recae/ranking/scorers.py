@@ -35,7 +35,8 @@ from recae.ranking.scorer import (
 
 WIDE_BYTES = 1 << 28  # of a copy of the output layer
 FEW_PAIRS = 256  # are gathered one by one: a sparse pattern costs more
-_SINGLY = 4  # vectors that are multiplied one by one: no product of matrices is faster
+_TILE = 2048  # items whose vectors a cache holds
+_SINGLY = 8  # vectors that are multiplied one by one: no product of matrices is faster
 GATHERED = 4_194_304  # decoder entries gathered at once when rescoring: 32 MiB of float64
 _LARGEST = float(np.finfo(np.float32).max)
 _TINY = 2.0**-120  # more than what float32 loses where it underflows
@@ -93,14 +94,25 @@ class LinearTable:
         self.largest_bias = float(self.bias.abs().max()) if weight.shape[0] else 0.0
 
     @cached_property
-    def across(self) -> Float32[np.ndarray, "width items"]:
-        """`weight` with the numbers of a factor side by side, made when a request is first made.
+    def tiles(self) -> list[Float32[np.ndarray, "width tile"]]:
+        """`weight` of some items after the other, the numbers of a factor side by side.
 
-        A request waits for the memory that it reads. A copy in this order, in NumPy's large pages,
-        is read two to three times as fast as the table; one that takes too much room is not made.
+        Made when a request is first answered: what it waits for is the memory that it reads. Copies
+        in this order, in NumPy's large pages, are read two to three times as fast as the table, and
+        one stays in the cache for the next row. A table that takes too much room is not copied.
         """
-        across: np.ndarray = self.weight.numpy().T
-        return np.ascontiguousarray(across) if across.nbytes <= WIDE_BYTES else across
+        weight = self.weight.numpy()
+        tiles = [weight[start : start + _TILE].T for start in range(0, len(weight), _TILE)]
+        return [np.ascontiguousarray(t) for t in tiles] if weight.nbytes <= WIDE_BYTES else tiles
+
+    def products(self, rows: Float32[np.ndarray, "users width"]) -> Float32[Tensor, "users items"]:
+        """``rows @ weight.T + bias`` of a few rows on the CPU."""
+        out = np.empty((len(rows), len(self.weight)), dtype=np.float32)
+        for number, tile in enumerate(self.tiles):
+            start = number * _TILE
+            for row, products in zip(rows, out, strict=True):
+                np.dot(row, tile, out=products[start : start + tile.shape[1]])
+        return torch.from_numpy(out).add_(self.bias)
 
     @classmethod
     def of(
@@ -145,12 +157,11 @@ class LinearScorer:
     def blocks(self) -> Iterator[tuple[slice, Float32[Tensor, "users block"]]]:
         """Float32 scores of all items, a block of items at a time."""
         hidden = self._hidden.to(torch.float32)  # exact: see `rows_on_grid`
-        for block in item_blocks(self._weight.shape[0], hidden.shape[0]):
+        whole = slice(0, self._weight.shape[0])
+        for block in item_blocks(whole.stop, hidden.shape[0]):
             self._block = block
-            if len(hidden) <= _SINGLY and self._rows is not None:  # of requests
-                across, bias = self._table.across[:, block], self._bias[block].numpy()
-                products = [row @ across + bias for row in hidden.numpy()]
-                yield block, torch.from_numpy(np.array(products))
+            if self._rows is not None and len(hidden) <= _SINGLY and whole == block:  # requests
+                yield block, self._table.products(hidden.numpy())
             else:
                 yield block, torch.addmm(self._bias[block], hidden, self._weight[block].T)
 
