@@ -1,6 +1,6 @@
 """Requests that wait at the same time, answered by one call of the model in one thread.
 
-Threads that compute side by side pass the interpreter to and fro between small arrays, and each
+Threads that compute side by side pass the interpreter back and forth between small arrays, and each
 reads the model's weights for itself. One thread that answers what came meanwhile takes less time
 for all of them: reading a large table from memory once for four people is most of it.
 """
