@@ -11,6 +11,7 @@ import pytest
 
 from recae.data.interactions import Interactions
 from recae.data.readers import GroupedReading, read_interactions
+from recae.data.readers.numbers import parse_times
 from recae.errors import DataError
 
 SECOND = 1_000_000
@@ -593,3 +594,36 @@ def test_a_dictionary_with_a_value_twice_or_with_none_is_read_as_its_values(
     assert found.users == wanted.users
     assert found.fingerprint() == wanted.fingerprint()
     assert found.report == wanted.report
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ["1700000000"],
+        ["1700000000.25", "17e8"],
+        ["20240301120000"],
+        ["2024-03-01 12:00:00", "2024-03-01T13:00:00Z"],
+        ["2024/03/01 12:00:00", "2024-03-01 12:00:00.000 +0000", "2024-03-01 12:00 UTC"],
+    ],
+)
+def test_many_texts_of_times_are_read_as_each_alone_is(written: list[str]) -> None:
+    """Arrow reads many at once; a text that it cannot read costs only those beside it."""
+    rng = np.random.default_rng(0)
+    odd = ["", None, "never", " 2024-03-01" if "-" in written[-1] else " 20240301120000", "nan"]
+    texts = [written[n] for n in rng.integers(len(written), size=5000)]
+    for place in rng.integers(2000, 5000, size=40):
+        texts[place] = odd[place % len(odd)]
+    found = parse_times(pa.array(texts, pa.large_string()))
+    alone = [parse_times(pa.array([text], pa.large_string())) for text in texts]
+    assert found.good.tolist() == [bool(one.good[0]) for one in alone]
+    values = np.array([one.values[0] for one in alone])
+    assert found.values[found.good].tolist() == values[found.good].tolist()
+    assert found.dates is ("-" in written[-1])
+
+
+def test_counts_far_from_dates_are_told_together_too() -> None:
+    texts = ["2024-03-01 12:00:00"] * 3000 + ["1700000000"] * 3000
+    with pytest.raises(
+        DataError, match="counts in some rows and dates in others: '1700000000', '2"
+    ):
+        parse_times(pa.array(texts, pa.large_string()))

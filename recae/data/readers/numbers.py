@@ -23,6 +23,7 @@ ACCEPTED_TIMES = (
     "counts since 1970, 20240301120000, dates such as 2024-03-01 or 2024-03-01 12:00:00"
 )
 LEAVE_OUT_TIMES = "time_col='' (--time-col '') leaves times out"
+_BY_VALUE = 1024  # texts that are read one by one where Arrow cannot read them all
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -227,29 +228,59 @@ def about_times(times: Int64[np.ndarray, " rows"], unit: str | None, *, where: s
 
 
 def _times_of_text(column: Any) -> Times:
-    for texts, type_ in _attempts(column):
+    """Times of texts: of all by Arrow where it can, else of halves, and few value by value."""
+    column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+    parts = list(_parts_of_text(column))
+    kinds = {times.dates for times, any_ in parts if any_}
+    if len(kinds) > 1:  # counts and dates: value by value it is told which
+        return _times_by_value(column)[0]
+    values = np.concatenate([times.values for times, _ in parts])  # float64 where one part is
+    return Times(values, np.concatenate([times.good for times, _ in parts]), kinds == {True})
+
+
+def _parts_of_text(column: Any) -> Iterator[tuple[Times, bool]]:
+    """Times of neighbouring rows, and whether any is a count or a date at all."""
+    if len(column) <= _BY_VALUE:
+        yield _times_by_value(column)
+        return
+    # Arrow reads 0x1F as a number; nothing else here does
+    plain = not pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py()
+    for written in ((), *_written_otherwise(column)):
+        for type_ in (*((pa.int64(),) if plain else ()), pa.float64(), *_DATES):
+            array = _cast(column, type_, written)
+            if array is not None:
+                dates = pa.types.is_timestamp(type_)
+                times = _times(array.cast(pa.int64()) if dates else array, dates=dates)
+                yield times, array.null_count < len(array)
+                return
+    half = len(column) // 2
+    yield from _parts_of_text(column[:half])
+    yield from _parts_of_text(column[half:])
+
+
+def _written_otherwise(column: Any) -> list[tuple[tuple[str, str], ...]]:
+    """What is to be replaced so that the first texts are ISO 8601; none where nothing is."""
+    few = column[:_BY_VALUE]
+    found = [way for way in _TO_ISO if pc.any(pc.match_substring(few, way[0])).as_py()]
+    return [tuple(found)] if found else []
+
+
+def _cast(column: Any, type_: Any, written: tuple[tuple[str, str], ...]) -> Any:
+    """Texts as `type_`; None where one is not. Of many, a few are tried first.
+
+    Arrow writes a message for every text that fails, which takes longer than reading them.
+    """
+    for texts in (column[:_BY_VALUE], column):
+        for way, iso in written:
+            texts = pc.replace_substring(texts, way, iso)
         try:
             array = texts.cast(type_)
         except pa.ArrowInvalid:
-            continue
-        dates = pa.types.is_timestamp(type_)
-        return _times(array.cast(pa.int64()) if dates else array, dates=dates)
-    return _times_by_value(column)
+            return None
+    return array
 
 
-def _attempts(column: Any) -> Iterator[tuple[Any, Any]]:
-    """Texts and a type that they may be of, the cheap attempts first."""
-    # Arrow reads 0x1F as a number; nothing else here does
-    if not pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py():
-        yield column, pa.int64()
-    yield column, pa.float64()
-    yield from ((column, kind) for kind in _DATES)
-    for written, iso in _TO_ISO:
-        column = pc.replace_substring(column, written, iso)
-    yield from ((column, kind) for kind in _DATES)
-
-
-def _times_by_value(column: Any) -> Times:
+def _times_by_value(column: Any) -> tuple[Times, bool]:
     codes = column.dictionary_encode()
     texts = codes.dictionary.to_pylist()
     parsed = [_time(text) for text in texts]
@@ -264,7 +295,7 @@ def _times_by_value(column: Any) -> Times:
     if "count" in kinds:
         good &= ~_no_stamps(values)
     rows = _numpy(codes.indices.fill_null(len(texts)))
-    return Times(values[rows], good[rows], kinds == {"date"})
+    return Times(values[rows], good[rows], kinds == {"date"}), bool(kinds)
 
 
 def _time(text: str) -> tuple[str, int | float]:
