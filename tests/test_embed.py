@@ -82,7 +82,7 @@ def test_named_users_and_people_of_a_file_get_the_same_codes(saved, capfd, tmp_p
     code, text, err = run(capfd, "embed", saved, "--interactions", people, *columns, "-o", out)
     assert code == 0
     assert "2 people, " in text
-    assert "left out 1 without a known item that counts: 'stranger'" in text
+    assert "left out 1 of whom nothing is known that counts: 'stranger'" in text
     assert "1 items of" in err
     assert "'unheard-of'" in err
     table = pq.read_table(out)

@@ -37,9 +37,11 @@ _MODELS = "popular,ease,mult-dae,mult-vae"
     metavar="NAME",
     help="Exit with 8 unless a model beats this one, with --split-seeds in every split.",
 )
-@click.option("-o", "--out", type=NewFile(stdout=True), help="Also write the JSON here.")
-@click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
-@click.option("--markdown", type=NewFile(), help="Write the figures as Markdown.")
+@click.option(
+    "-o", "--out", type=NewFile(stdout=True, ending="json"), help="Also write the JSON here."
+)
+@click.option("--html", type=NewFile(ending="html"), help="Write a report, one HTML file.")
+@click.option("--markdown", type=NewFile(ending="md"), help="Write the figures as Markdown.")
 @reading_options
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

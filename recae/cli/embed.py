@@ -14,7 +14,9 @@ from recae.cli.reading import column_options, refuse_unread
 @click.option("--users", metavar="FILE|all", help="File with an id a line, or all stored users.")
 @click.option("--interactions", metavar="FILE", help="People, with their histories, from a file.")
 @click.option("--items", is_flag=True, help="Vectors of all items instead of people.")
-@click.option("-o", "--out", type=NewFile(), required=True, help="Parquet file to write.")
+@click.option(
+    "-o", "--out", type=NewFile(ending="parquet"), required=True, help="Parquet file to write."
+)
 @column_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -61,7 +63,7 @@ def command(
         show(value, f"wrote {out}: {value['items']} items, {width} numbers each", as_json=as_json)
         return
     people = (
-        stored_people(bundle, wanted_users(users))
+        stored_people(bundle, wanted_users(bundle, users), source=users)
         if interactions is None
         else people_of(bundle, interactions, options)
     )

@@ -19,9 +19,9 @@ from recae.cli.reading import METRICS_HELP
     "--by", multiple=True, help="Also by segment: history, popularity, a column of --user-table."
 )
 @click.option("--user-table", help="File with a row a user: user_id, country, ...")
-@click.option("--per-user", type=NewFile(), help="Write each user's figures.")
-@click.option("--html", type=NewFile(), help="Write a report, one HTML file.")
-@click.option("--markdown", type=NewFile(), help="Write the figures as Markdown.")
+@click.option("--per-user", type=NewFile(ending="parquet"), help="Write each user's figures.")
+@click.option("--html", type=NewFile(ending="html"), help="Write a report, one HTML file.")
+@click.option("--markdown", type=NewFile(ending="md"), help="Write the figures as Markdown.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     directory: Path,

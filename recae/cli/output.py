@@ -12,9 +12,31 @@ import click
 
 from recae.errors import ConfigError
 
-LISTS = click.Choice(["csv", "parquet", "jsonl"])
+LISTS = click.Choice(["csv", "tsv", "parquet", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz"])
 """The formats of lists: `recae.serving.lists.FORMATS`, whose module loads pyarrow."""
 
+
+_ENDINGS = frozenset(
+    [
+        "arrow",
+        "bz2",
+        "csv",
+        "feather",
+        "gz",
+        "html",
+        "json",
+        "jsonl",
+        "md",
+        "ndjson",
+        "parquet",
+        "tsv",
+        "xls",
+        "xlsx",
+        "xz",
+        "zip",
+        "zst",
+    ]
+)
 
 # Controls but the line break, other breaks of lines, and what turns the direction of writing.
 _COMMANDS_OF_TERMINALS = re.compile(
@@ -24,10 +46,19 @@ _COMMANDS_OF_TERMINALS = re.compile(
 
 @final
 class NewFile(click.Path):
-    """A file to write, refused before any work where it could not be written in the end."""
+    """A file to write, refused before any work where it could not be written in the end.
 
-    def __init__(self, *, stdout: bool = False) -> None:
+    Parameters
+    ----------
+    stdout
+        Accept ``-``.
+    ending
+        That of the only format written here: a name with the ending of another one is refused.
+    """
+
+    def __init__(self, *, stdout: bool = False, ending: str | None = None) -> None:
         self._stdout = stdout
+        self._ending = ending
         super().__init__(dir_okay=False, allow_dash=stdout, path_type=Path)
 
     def convert(
@@ -41,6 +72,9 @@ class NewFile(click.Path):
             self.fail("- is no file; this is not written to stdout", param, ctx)
         if value == "":
             self.fail("an empty name is no file", param, ctx)
+        ending = Path(value).suffix.lower().removeprefix(".")
+        if self._ending is not None and ending != self._ending and ending in _ENDINGS:
+            self.fail(f"{value!s}: .{self._ending} is what is written here", param, ctx)
         if not Path(value).absolute().parent.is_dir():
             self.fail(f"{value!s} has no directory to lie in; make it first", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))

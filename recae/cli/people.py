@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import click
 import numpy as np
@@ -16,6 +16,8 @@ from recae.data.histories import Histories
 from recae.data.ids import IdMap
 from recae.data.interactions import Interactions
 from recae.data.readers import read_interactions
+from recae.data.readers.batch import POINTED
+from recae.data.readers.columns import matches
 from recae.errors import ConfigError, DataError, shown
 from recae.experiment.config import RunConfig
 from recae.serving import Bundle, Recommendations, Similar
@@ -65,7 +67,7 @@ class LeftOut:
     def __str__(self) -> str:
         if not self.count:
             return ""
-        return f"; left out {self.count} without a known item that counts: {self.names()}"
+        return f"; left out {self.count} of whom nothing is known that counts: {self.names()}"
 
 
 @final
@@ -96,15 +98,19 @@ class People:
         return replace(self, histories=self.histories.take(rows), ids=ids)
 
 
-def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> People:
+def stored_people(
+    bundle: Bundle, wanted: Sequence[str] | None, *, source: str | None = None
+) -> People:
     """Stored histories of the users `wanted`, or of all of them.
+
+    Of those that a `source` names, the unknown ones are left out and told.
 
     Raises
     ------
     ConfigError
         If the model was stored without people.
     UnknownIdError
-        If one of the users is not known.
+        If one of the users is not known and there is no `source`, or if none is.
     """
     if bundle.users is None or bundle.histories is None:
         raise ConfigError(
@@ -113,8 +119,16 @@ def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> People:
     if wanted is None:
         people = People(bundle.histories, bundle.users)
     else:
-        rows = bundle.users.indices_of(wanted)
-        people = People(bundle.histories.take(rows), IdMap(wanted))
+        rows, unknown = bundle.users.split_known(wanted)
+        if unknown and (source is None or not len(rows)):
+            bundle.users.indices_of(wanted)  # says which
+        people = People(bundle.histories.take(rows), bundle.users.take(rows), LeftOut.of(unknown))
+        if unknown:
+            click.echo(
+                f"warning: {len(unknown)} people of {source} are not known and get nothing:"
+                f" {people.left_out.names()}",
+                err=True,
+            )
     empty = np.flatnonzero(np.diff(people.histories.matrix.indptr) == 0)
     if len(empty):
         click.echo(
@@ -125,7 +139,7 @@ def stored_people(bundle: Bundle, wanted: Sequence[str] | None) -> People:
     return people
 
 
-def wanted_users(users: str | None, one: Sequence[str] = ()) -> list[str] | None:
+def wanted_users(bundle: Bundle, users: str | None, one: Sequence[str] = ()) -> list[str] | None:
     """Users of the file `users`, None for ``all``; or `one` where there is no file.
 
     Raises
@@ -140,7 +154,7 @@ def wanted_users(users: str | None, one: Sequence[str] = ()) -> list[str] | None
             f"--users {users}: no such file; all, or a file with an id a line, is accepted"
             " (--user ID names one person)"
         )
-    ids = list(one) if users is None else lines_of(Path(users))
+    ids = list(one) if users is None else ids_of(bundle, Path(users), "user")
     if not ids:
         raise DataError(f"{users} names no user; one id a line is expected")
     return list(dict.fromkeys(ids))
@@ -309,10 +323,27 @@ def items_of(bundle: Bundle, path: Path | None) -> np.ndarray | None:
     """
     if path is None:
         return None
-    known, unknown = bundle.items.split_known(lines_of(path))
+    known, unknown = bundle.items.split_known(ids_of(bundle, path, "item"))
     if unknown:
         click.echo(f"note: {path} names items the model does not know: {shown(unknown)}", err=True)
     return np.unique(known)
+
+
+def ids_of(bundle: Bundle, path: Path, role: Literal["user", "item"]) -> list[str]:
+    """Ids of a file, one a line, written as those of the training data were; no header.
+
+    Raises
+    ------
+    DataError
+        As `lines_of`.
+    """
+    ids = lines_of(path)
+    known = bundle.items if role == "item" else bundle.users or IdMap()
+    if ids and ids[0] not in known and matches(ids[0], role):
+        ids = ids[1:]
+    if bundle.reading.get("ids_as_written"):
+        return ids
+    return [id_[:-2] if POINTED.match(id_) else id_ for id_ in ids]
 
 
 def lines_of(path: Path) -> list[str]:
@@ -321,15 +352,24 @@ def lines_of(path: Path) -> list[str]:
     Raises
     ------
     DataError
-        If the file cannot be read.
+        If the file cannot be read, has a line of more than 1 MiB or more than 1 GiB.
     """
+    blocks, since = [], 0
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                blocks.append(block)
+                since = 0 if b"\n" in block else since + len(block)
+                if since > 1 << 20 or len(blocks) > 1 << 10:
+                    what = "a line of more than 1 MiB" if since > 1 << 20 else "more than 1 GiB"
+                    raise DataError(f"{path} has {what}; an id a line is expected")
+        text = b"".join(blocks).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 at byte {error.start}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    return [line for line in text.split("\n") if line.strip()]
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line for line in lines if line.strip()]
 
 
 def list_format(target: Path | None, given: Format | None, *, as_json: bool) -> Format:
@@ -341,11 +381,13 @@ def list_format(target: Path | None, given: Format | None, *, as_json: bool) -> 
         If they cannot go to stdout in the format given, or are asked for as JSON too.
     """
     if target is not None:
-        return given or format_of(target)
+        return format_of(target, given)
     if given == "parquet":
         raise click.UsageError("Parquet does not go to stdout; name a file with -o")
-    if given == "csv" and as_json:
-        raise click.UsageError("--json prints the lists as JSON; --format csv does not go with it")
+    if as_json and given not in (None, "jsonl"):
+        raise click.UsageError(
+            f"--json prints the lists as JSON; --format {given} does not go with it"
+        )
     return given or ("jsonl" if as_json else "csv")
 
 

@@ -83,9 +83,9 @@ def reading_options(command: Command) -> Command:
     command = click.option(
         "--items", type=click.Path(path_type=Path), help="File with item_id, title, ..."
     )(command)
-    return click.option("--rejects", type=NewFile(), help="Write refused rows to this file.")(
-        command
-    )
+    return click.option(
+        "--rejects", type=NewFile(ending="csv"), help="Write refused rows to this file."
+    )(command)
 
 
 def run_options(command: Command) -> Command:

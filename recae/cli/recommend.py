@@ -90,7 +90,7 @@ def command(
     from recae.cli.grouped_people import GroupedPeople
     from recae.cli.people import (
         People,
-        lines_of,
+        ids_of,
         list_format,
         people_of,
         show_list,
@@ -117,21 +117,21 @@ def command(
         read.items(),
         directory,
     )
+    bundle = load_bundle(directory)
     if history or (as_json and len(one) == 1 and not (target or file_format or shard)):
         asked_for: dict[str, Any] = {"history": history} if history else {"user": one[0]}
-        answer = RecommendationService.open(directory).recommend(
+        answer = RecommendationService(bundle).recommend(
             **asked_for,
             k=k,
             exclude_seen=exclude_seen,
-            candidates=None if candidates is None else lines_of(candidates),
-            exclude=[] if exclude is None else lines_of(exclude),
+            candidates=None if candidates is None else ids_of(bundle, candidates, "item"),
+            exclude=[] if exclude is None else ids_of(bundle, exclude, "item"),
         )
         show_list(answer, as_json=as_json)
         return
-    bundle = load_bundle(directory)
     asked = _asked(bundle, k, candidates, exclude, exclude_seen=exclude_seen)
     asking = (
-        stored_people(bundle, wanted_users(users, one))
+        stored_people(bundle, wanted_users(bundle, users, one), source=users)
         if interactions is None
         else (GroupedPeople if grouped else people_of)(bundle, interactions, options)
     )
@@ -248,7 +248,7 @@ def _finish_shard(path: Path, shard: str, done: "Done", of_all: dict[str, object
     write_json(_counts_path(path), {"users": done.users, "rows": done.rows, **of_all})
     counts = {}
     for i in range(1, parts + 1):
-        name = f"part-{i:05d}-of-{parts:05d}{path.suffix}"
+        name = f"part-{i:05d}{path.name[len('part-00000') :]}"
         about = _counts_path(path.with_name(name))
         if not (about.exists() and path.with_name(name).exists()):
             return

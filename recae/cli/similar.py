@@ -75,13 +75,14 @@ def _one(
     exclude: Path | None,
     as_json: bool,
 ) -> None:
-    from recae.cli.people import lines_of, show_list
-    from recae.serving import RecommendationService
+    from recae.cli.people import ids_of, show_list
+    from recae.serving import RecommendationService, load_bundle
 
-    answer = RecommendationService.open(directory).similar(
+    bundle = load_bundle(directory)
+    answer = RecommendationService(bundle).similar(
         item,
         k=k,
-        candidates=None if candidates is None else lines_of(candidates),
-        exclude=[] if exclude is None else lines_of(exclude),
+        candidates=None if candidates is None else ids_of(bundle, candidates, "item"),
+        exclude=[] if exclude is None else ids_of(bundle, exclude, "item"),
     )
     show_list(answer, as_json=as_json)

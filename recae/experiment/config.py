@@ -160,9 +160,16 @@ def refuse_ungraded(metrics: Iterable[str | OwnMetric], read: Mapping[str, Any])
             )
 
 
+_MAX_BYTES = 1 << 20
+
+
 def _toml_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ConfigError(f"the config {path} has more than {_MAX_BYTES >> 20} MiB")
+        return tomllib.loads(content.decode())
     except OSError as error:
         raise ConfigError(f"the config {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 Every reader makes batches, so what an id, a rating or a time may be is decided here and only here.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -43,7 +44,7 @@ REASONS = (
 )
 # What other programs write where a text is missing. Each has an n or N, which `_wrong_ids` uses.
 _MISSING = ("nan", "NaN", "null", "NULL", "None", "NA", "N/A", "<NA>")
-_POINTED = r"^-?(0|[1-9][0-9]*)\.0$"
+POINTED = re.compile(r"^-?(0|[1-9][0-9]*)\.0$")
 _LARGEST = 2.0**53  # from here on a float may be another whole number than was meant
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
@@ -283,7 +284,7 @@ def without_point(ids: Any, role: str, pointed: dict[str, tuple[int, str]]) -> A
     texts = ids.dictionary
     if not pc.any(pc.ends_with(texts, ".0")).as_py():
         return ids
-    whole = pc.match_substring_regex(texts, _POINTED)
+    whole = pc.match_substring_regex(texts, POINTED.pattern)
     if not pc.any(whole).as_py():
         return ids
     rows = np.append(np.asarray(whole), False)[_codes(ids)].sum()
