@@ -16,7 +16,7 @@ from recae_api import Settings, create_app, create_key
 from recae_api.lifecycle import lifecycle_of
 from recae_api.problems import KINDS, problem_of_status
 from tests import model_directories
-from tests.api_films import save_films
+from tests.api_films import ITEMS, save_films
 
 SECRET = "SECRET-that-no-answer-may-hold"
 
@@ -333,3 +333,25 @@ def test_the_documentation_names_every_problem_that_can_occur(client):
         operation = document["paths"].get(path, {}).get(method)
         if operation is not None:
             assert str(status) in operation["responses"]
+
+
+@pytest.mark.parametrize("path", ["/v1/items/\xff/similar", "/\xff", "/v1/items/\xe2\x82/similar"])
+def test_a_path_that_is_not_utf8_is_refused_and_read_as_no_other_id(client, path):
+    response = client.get("/", environ_overrides={"PATH_INFO": path})  # a character a byte
+    assert response.status_code == 400
+    assert response.json["detail"] == "the path is not UTF-8; UTF-8 is accepted"
+
+
+@pytest.mark.parametrize("path", ["/recommend", "/v1/recommend"])
+def test_ids_with_commas_between_are_told_to_repeat_the_parameter(client, path):
+    joined = ",".join(ITEMS[:3])
+    for name in ("history", "candidates", "exclude"):
+        other = {} if name == "history" else {"user": "u1"}
+        response = client.get(path, query_string={name: joined, **other})
+        assert response.status_code == 400
+        assert response.json["detail"] == (
+            f'{name} is "{joined}"; commas do not separate ids: repeat the parameter,'
+            f" {name}={ITEMS[0]}&{name}={ITEMS[1]}"
+        )
+    history = {"history": [f"{ITEMS[0]},unheard-of", ITEMS[1]]}  # an id may have a comma
+    assert client.get(path, query_string=history).status_code == 200

@@ -20,6 +20,7 @@ from recae_api.lifecycle import Lifecycle
 from recae_api.origins import require_known_host, require_same_site
 from recae_api.pages import add_pages
 from recae_api.problems import MEDIA_TYPE, Problem, body_too_large, encoded, problem_of_status
+from recae_api.reading import require_utf8
 from recae_api.routes import add_routes
 from recae_api.settings import Settings
 
@@ -70,6 +71,7 @@ def create_app(service: RecommendationService, settings: Settings | None = None)
             g.key_id = require_scope(ring, request)
         if (request.content_length or 0) > settings.max_body_bytes:
             raise body_too_large(request.content_length or 0, settings.max_body_bytes)
+        require_utf8(request.environ["PATH_INFO"])
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -6,7 +6,7 @@ Numbers go by a regular expression: `int` also takes ``1_0``, ``+5`` and Arabic 
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
@@ -74,6 +74,43 @@ def from_query(
         else:
             values[name] = text
     return _checked(model, values, path)
+
+
+def require_utf8(path: str) -> None:
+    """Refuse a path whose bytes are not UTF-8: Flask would read another id from them.
+
+    Parameters
+    ----------
+    path
+        ``PATH_INFO`` of WSGI, a character a byte.
+
+    Raises
+    ------
+    Problem
+        400.
+    """
+    try:
+        path.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise Problem("bad-request", "the path is not UTF-8; UTF-8 is accepted") from None
+
+
+def refuse_joined(asked: BaseModel, known: Container[str]) -> None:
+    """Refuse known ids that a query string has as one, with commas between.
+
+    Raises
+    ------
+    Problem
+        400 where a parameter is one text that is no id, and whose parts are.
+    """
+    for name in sorted(LISTS):
+        given = getattr(asked, name, None)
+        if not given or len(given) > 1 or "," not in given[0] or given[0] in known:
+            continue
+        parts = given[0].split(",")
+        if all(part in known for part in parts):
+            again = "&".join(f"{name}={part}" for part in parts[:2])
+            _refuse(name, given[0], f"commas do not separate ids: repeat the parameter, {again}")
 
 
 def nothing_asked(query_string: bytes) -> None:

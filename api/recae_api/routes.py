@@ -24,7 +24,7 @@ from recae_api.documentation import answers, body_of, query_of
 from recae_api.lifecycle import lifecycle_of
 from recae_api.parameters import Asked, asked_models
 from recae_api.problems import Problem, abridged
-from recae_api.reading import from_json, from_query, nothing_asked
+from recae_api.reading import from_json, from_query, nothing_asked, refuse_joined
 from recae_api.settings import Settings
 from recae_api.together import Together
 
@@ -52,6 +52,11 @@ def _add_recommend(
 
     together = Together(service)
 
+    def asked_in_query() -> Asked:
+        asked = from_query(asked_model, request.query_string)
+        refuse_joined(asked, service.bundle.items)
+        return asked
+
     def answer(asked: Asked) -> Response:
         result = _result(together.answer(_request(asked, settings)))
         if isinstance(result, Problem):
@@ -61,12 +66,12 @@ def _add_recommend(
     @app.get("/recommend", responses=documented, openapi_extensions=query, security=keys)
     def recommend() -> Response:
         """Recommend items to one user, or to one history."""
-        return answer(from_query(asked_model, request.query_string))
+        return answer(asked_in_query())
 
     @app.get("/v1/recommend", responses=documented, openapi_extensions=query, security=keys)
     def recommend_v1() -> Response:
         """Recommend items: the same under its versioned path."""
-        return answer(from_query(asked_model, request.query_string))
+        return answer(asked_in_query())
 
     @app.post(
         "/v1/recommend",
