@@ -188,6 +188,8 @@ def run(arguments: list[str], *, debug: bool) -> int:
             click.echo(error.format_message())  # a group without a command: help is no error
             return 0
         hint = f"; see '{error.ctx.command_path} --help'" if error.ctx is not None else ""
+        if isinstance(error, click.NoSuchOption):
+            hint = f"; an id that begins with - stands after --{hint}"
         return _fail(f"{_one_line(error.format_message()).removesuffix('.')}{hint}", 2)
     except click.ClickException as error:
         return _fail(_one_line(error.format_message()), 2)

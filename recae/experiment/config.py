@@ -8,7 +8,7 @@ from typing import Any, final
 
 from recae.errors import ConfigError
 from recae.evaluation.names import DEFAULT_METRICS, OwnMetric, parse_metrics
-from recae.models.registry import MODELS, config_class
+from recae.models.registry import MODELS, config_class, refuse_unknown
 from recae.options import Options, takes_text
 
 
@@ -107,8 +107,7 @@ def _checked(values: dict[str, Any], written: Mapping[str, str]) -> RunConfig:
             raise ConfigError(f"{name} is {values[name]!r}; a table is expected")
     default = RunConfig()
     model = values.get("model", default.model)
-    if not isinstance(model, str) or model not in MODELS:
-        raise ConfigError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    refuse_unknown(model)
     # pyarrow and pandas come with these: not before the names above are known to be right
     from recae.data.protocols.registry import protocol_class
     from recae.data.readers import ReadOptions

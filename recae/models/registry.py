@@ -1,6 +1,7 @@
 """Names of the models, and how to make one from its name."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
@@ -119,9 +120,11 @@ def refuse_unknown(name: str) -> None:
     if name not in MODELS:
         find_installed()
     if name not in MODELS:
+        near = get_close_matches(str(name).lower().replace("_", "-"), MODELS, n=1)
+        meant = f" ({near[0]}?)" if near else ""
         raise ConfigError(
-            f"there is no model {name!r}; there are {', '.join(MODELS)}; one of yours is known by"
-            " recae.register or recae --import MODULE"
+            f"there is no model {name!r}{meant}; there are {', '.join(MODELS)}; one of yours is"
+            " known by recae.register or recae --import MODULE"
         )
 
 
