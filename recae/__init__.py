@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # what `_PUBLIC` says, for type checkers and editors; a test 
     from recae.models.mult_vae import MultVAE as MultVAE
     from recae.models.popular import Popularity as Popularity
     from recae.models.random_lists import Random as Random
+    from recae.models.recvae import RecVAE as RecVAE
     from recae.models.registry import register as register
     from recae.models.vanilla_ae import VanillaAE as VanillaAE
     from recae.ranking.recommender import Recommender as Recommender

@@ -16,7 +16,7 @@ from recae.models.registry import MODELS, create
 from recae.serving import embed
 from tests.test_recommenders import N_ITEMS, OPTIONS, interactions, two_tastes
 
-WITH_CODES = ["als", "bpr", "mult-dae", "mult-vae", "vanilla-ae"]
+WITH_CODES = ["als", "bpr", "mult-dae", "mult-vae", "recvae", "vanilla-ae"]
 
 
 @pytest.fixture(scope="module", params=WITH_CODES)

@@ -36,14 +36,21 @@ def split() -> Split:
     return make_split(data, config())
 
 
+def narrow(name: str) -> dict[str, object]:
+    """Options that make the network of a model small."""
+    if not model_class(name).trained_in_steps:
+        return {}
+    return {"latent_dim": 8, **({"width": 16} if name == "recvae" else {"hidden": (16,)})}
+
+
 def config(name: str = "mult-vae", **options: object) -> RunConfig:
-    small = {"hidden": [16], "latent_dim": 8} if model_class(name).trained_in_steps else {}
+    small = {n: list(v) if isinstance(v, tuple) else v for n, v in narrow(name).items()}
     return RunConfig(model=name, split={"held_out_users": 30}, models={name: {**small, **options}})
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if model_class(n).trained_in_steps])
 def test_a_parameter_takes_sixteen_bytes(name: str) -> None:
-    model = model_class(name)(hidden=(20, 10), latent_dim=4)  # type: ignore[call-arg]  # options
+    model = model_class(name)(**narrow(name))
     network = model.build(77, 10, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
     n_parameters = sum(p.numel() for p in network.parameters())
     assert model.n_parameters(77) == n_parameters

@@ -23,7 +23,7 @@ from tests.api_films import ODD_IDS, save_films
 from tests.test_recommenders import N_ITEMS, OPTIONS, UNPERSONAL, interactions, two_tastes
 
 ALL = np.arange(N_ITEMS, dtype=np.int64)
-WITH_VECTORS = ["als", "bpr", "mult-dae", "mult-vae", "vanilla-ae"]
+WITH_VECTORS = ["als", "bpr", "mult-dae", "mult-vae", "recvae", "vanilla-ae"]
 WITH_WEIGHTS = ["ease", "edlae", "gf-cf", "item-knn"]
 PERSONAL = sorted(set(MODELS) - UNPERSONAL)
 

@@ -25,6 +25,7 @@ MODELS = {
     "vanilla-ae": "recae.models.vanilla_ae:VanillaAE",
     "mult-dae": "recae.models.mult_vae:MultDAE",
     "mult-vae": "recae.models.mult_vae:MultVAE",
+    "recvae": "recae.models.recvae:RecVAE",
 }
 
 
