@@ -7,10 +7,10 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,6 +25,7 @@ from recae.errors import ConfigError
 from recae.models.ease import EASE
 from recae.serving import bundle, current_version
 from recae.serving.batch import Asked, people_sha256, question
+from recae.training.checkpoint import CheckpointStore
 
 Result = tuple[int, str, str]
 
@@ -732,8 +733,12 @@ def test_resuming_without_a_checkpoint_says_so(run, small: Path, tmp_path: Path)
     assert "note: there is no checkpoint; training starts anew" in err
     code, _, err = run("train", small, *options)
     assert code == 0, err
-    assert "resuming after epoch 1" in err
-    assert "there is no checkpoint" not in err
+    assert "note: there is no checkpoint; training starts anew" in err  # a finished one has none
+    assert sorted(path.name for path in (tmp_path / "m" / "run").iterdir()) == [
+        "lock",
+        "save.lock",
+        "training.json",
+    ]
     code, _, err = run("train", small, "-o", tmp_path / "e", "--model", "ease", "--resume")
     assert code == 0, err
     assert "note: ease writes no checkpoints and starts anew" in err
@@ -749,12 +754,24 @@ def test_the_seed_of_a_split_has_two_names(run, small: Path, tmp_path: Path) -> 
         assert json.loads(out)["options"][name] == 7
 
 
-def test_resuming_with_another_exam_is_refused(run, small: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_exam_is_refused(
+    run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that ends before its model is stored keeps its checkpoint."""
     options = ["-o", tmp_path / "m", "--epochs", 1, "--set", "mult-vae.hidden=[8]"]
-    assert run("train", small, *options)[0] == 0
+    monkeypatch.setattr(CheckpointStore, "pause_s", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr("recae.experiment.run.evaluate", Mock(side_effect=KeyboardInterrupt))
+        code, _, err = run("train", small, *options)
+    assert code == 130
+    assert "note: give --resume to go on from where it stopped" in err
     code, _, err = run("train", small, *options, "--resume", "--set", "split.target_fraction=0.5")
     assert code == 2
     assert "validation was" in err
+    code, _, err = run("train", small, *options, "--resume")
+    assert code == 0, err
+    assert "resuming after epoch 1" in err
+    assert not list((tmp_path / "m" / "run").glob("step-*"))
 
 
 def test_the_card_tells_what_was_measured(model: Path) -> None:
@@ -810,6 +827,13 @@ def _listen_to_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _until_it_trains(process: "subprocess.Popen[str]") -> None:
+    """Read what `process` says until it has trained an epoch."""
+    assert process.stderr is not None
+    while "epoch 1/" not in (line := process.stderr.readline()):
+        assert line, "it ended before"
+
+
 @pytest.mark.slow
 def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
@@ -824,9 +848,7 @@ def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_pa
         "mult-vae.patience=99999",
         preexec_fn=_listen_to_sigint,
     )
-    limit = time.monotonic() + 600
-    while not list(out.glob("run/epoch-*.json")) and time.monotonic() < limit:
-        time.sleep(0.05)
+    _until_it_trains(first)
     second = _recae("train", small, "-o", out, "--epochs", 1)
     _, err = second.communicate(timeout=600)
     assert second.returncode == 6, err
@@ -835,7 +857,7 @@ def test_a_second_trainer_is_told_that_the_directory_is_busy(small: Path, tmp_pa
     _, err = first.communicate(timeout=600)
     assert first.returncode == 130
     assert "recae: error: stopped" in err
-    assert "note: give --resume to go on after the last epoch" in err
+    assert "note: give --resume to go on from where it stopped" in err
     assert "Traceback" not in err
 
 
@@ -873,17 +895,17 @@ def test_sigterm_exits_with_143_and_resume_goes_on(small: Path, tmp_path: Path) 
     out = tmp_path / "m"
     options = ["--epochs", 600, "--set", "mult-vae.patience=9999", "--set", "mult-vae.hidden=[16]"]
     process = _recae("train", small, "-o", out, *options)
-    limit = time.monotonic() + 600
-    while not list(out.glob("run/epoch-*.json")) and time.monotonic() < limit:
-        time.sleep(0.02)
+    _until_it_trains(process)
     process.terminate()
     _, err = process.communicate(timeout=600)
     assert process.returncode == 143, err
     assert "Traceback" not in err
+    assert len(list(out.glob("run/step-*.json"))) == 1
     resumed = _recae("train", small, "-o", out, *options, "--resume")
     _, err = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, err
     assert "resuming after epoch" in err
+    assert not list(out.glob("run/step-*"))
 
 
 @pytest.mark.slow

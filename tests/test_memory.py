@@ -113,9 +113,13 @@ def test_a_rehearsal_runs_real_steps(split: Split) -> None:
     assert found.checkpoint_bytes == pytest.approx(16 * n_parameters, rel=0.3)  # a header besides
     added = found.peak_bytes - found.baseline_bytes
     assert added > 16 * n_parameters
-    assert found.total_s == pytest.approx(
-        35 * found.step_s + 7 * (found.validation_s + found.checkpoint_s)
-    )
+    assert found.checkpoints == 0  # of a training of less than a minute
+    assert found.total_s == pytest.approx(35 * found.step_s + 7 * found.validation_s)
+    assert "no checkpoint is written unless it is stopped" in str(found)
+    long = replace(found, epochs=100, steps=10_000, step_s=0.02, validation_s=0.4)
+    assert replace(long, checkpoint_s=2.0).checkpoints == 4  # of 240 s
+    assert replace(long, checkpoint_s=5.0).total_s == pytest.approx(240 + 2 * 5.0)
+    assert "2 checkpoints, 5.00 s each" in str(replace(long, checkpoint_s=5.0))
     assert rehearse(split, config("popular")) is None
     about = needs(split, config())
     refuse_what_does_not_fit(found, short_of(about, added))
@@ -152,7 +156,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert value["data"]["users"] == 4000
     assert value["measured"]["peak_bytes"] > value["measured"]["baseline_bytes"]
     assert value["measured"]["total_s"] > 0
-    found = Rehearsal(**{k: v for k, v in value["measured"].items() if k != "total_s"})
+    found = Rehearsal(
+        **{k: v for k, v in value["measured"].items() if k not in ("checkpoints", "total_s")}
+    )
     for word in ("measured: ", "time at most", "steps of"):
         assert word in str(found)
 

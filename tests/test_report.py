@@ -418,13 +418,11 @@ def test_the_commands_write_it(tmp_path: Path, capsys, monkeypatch: pytest.Monke
     assert found[0] == found[1]
     assert "popularity" in found[0][0]
 
-    # checkpoints of another training are not passed off as this model's
-    described = sorted((model / "run").glob("epoch-*.json"))
-    assert described
-    for path in described:
-        about = json.loads(path.read_text())
-        about["identity"]["config"]["rng"] = 7
-        path.write_text(json.dumps(about))
+    # the log of another training is not passed off as this model's
+    path = model / "run" / "training.json"
+    about = json.loads(path.read_text())
+    about["identity"]["config"]["rng"] = 7
+    path.write_text(json.dumps(about))
     assert run([*report, "--part", "validation"], debug=False) == 0
     text = stored.read_text()
     assert "No training log" in text

@@ -68,10 +68,12 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     source: Path, directory: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
+    often = "CheckpointStore.pause_s = CheckpointStore.spacing = 0.0"
     command = [
         sys.executable,
-        "-m",
-        "recae",
+        "-c",
+        f"from recae.training.checkpoint import CheckpointStore; {often};"
+        "from recae.cli.main import main; main()",
         "--import",
         "tests.toy_registered",
         "train",
@@ -81,10 +83,11 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     process = subprocess.Popen(
         [*command, "-o", str(out), *SETTINGS], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL
     )
-    while process.poll() is None and not any(out.glob("run/epoch-*.json")):
+    while process.poll() is None and not any(out.glob("run/step-*.json")):
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert any(out.glob("run/step-*.json"))
     recae_run("train", str(source), "-o", str(out), *SETTINGS, "--resume")
     assert weights(out) == weights(directory)
 
@@ -154,8 +157,7 @@ def test_it_is_evaluated_compared_and_rehearsed(
 
 
 def test_the_log_names_every_part_of_the_loss(directory: Path) -> None:
-    lines = (directory / "run" / "training.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    records = json.loads((directory / "run" / "training.json").read_text())["log"]
     assert all(set(record["parts"]) == {"nll", "apart"} for record in records)
     assert records[-1]["parts"]["nll"] < records[0]["parts"]["nll"]
 

@@ -1,6 +1,7 @@
 """Training: it learns, stops, keeps the best, and resumes to the same bytes."""
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -8,8 +9,11 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,7 +27,7 @@ from recae.errors import BusyError, ConfigError, DataError, DivergedError, Resou
 from recae.models import autoencoder
 from recae.models.mult_vae import MultDAENetwork, MultVAE, MultVAENetwork
 from recae.networks.exact import exact
-from recae.training.checkpoint import CheckpointStore
+from recae.training.checkpoint import Checkpoint, CheckpointStore
 from recae.training.config import (
     TrainingConfig,
     planned_batch_size,
@@ -32,7 +36,7 @@ from recae.training.config import (
 )
 from recae.training.device import resolve_device, resolve_precision
 from recae.training.rows import DeviceRows, stream
-from recae.training.trainer import Trainer
+from recae.training.trainer import EpochRecord, Trainer
 
 N_USERS, N_ITEMS = 60, 30
 
@@ -169,6 +173,172 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_rate() -> None:
         Trainer(config()).fit(network, rows())
 
 
+@pytest.fixture
+def after_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is written after each epoch."""
+    monkeypatch.setattr(CheckpointStore, "pause_s", 0.0)
+    monkeypatch.setattr(CheckpointStore, "spacing", 0.0)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopped_after(epochs: int) -> Callable[[EpochRecord], None]:
+    def on_epoch(record: EpochRecord) -> None:
+        if record.epoch == epochs:
+            raise Stopped
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("where", [*range(1, 9), "validation"])
+def test_a_training_that_is_stopped_anywhere_ends_with_the_same_bytes(
+    where: int | str,
+    ema_decay: float | None,
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also inside an epoch, and with one checkpoint, which the stop has written."""
+    of = config(epochs=3, ema_decay=ema_decay, rng=3)
+    whole, parts, fresh = vae(), vae(), vae(seed=9)
+
+    def scored(network: MultVAENetwork) -> float:
+        return float(network.output.bias.detach().sum())
+
+    expected = Trainer(of).fit(whole, rows(), validate=lambda: scored(whole))
+    updates, judged = itertools.count(1), itertools.count(1)
+    loss = MultVAENetwork.loss
+
+    def stop_in_the_middle(*given: Any, **options: Any) -> dict[str, torch.Tensor]:
+        if next(updates) == where:
+            signal.raise_signal(number)
+        return loss(*given, **options)
+
+    def validate() -> float:
+        if where == "validation" and next(judged) == 3:
+            signal.raise_signal(number)
+        return scored(parts)
+
+    def terminate(*_: object) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(MultVAENetwork, "loss", stop_in_the_middle)
+            with pytest.raises((KeyboardInterrupt, Stopped)):
+                Trainer(of, directory=tmp_path).fit(parts, rows(), validate=validate)
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    done = 12 if where == "validation" else where
+    assert names(tmp_path) == [
+        "lock",
+        f"step-{done:09d}.json",
+        f"step-{done:09d}.safetensors",
+    ]
+    log = Trainer(of, directory=tmp_path).fit(
+        fresh, rows(), validate=lambda: scored(fresh), resume=True
+    )
+    assert weights_hash(fresh) == weights_hash(whole)
+    assert [(r.loss, r.parts, r.validation, r.steps) for r in log] == [
+        (r.loss, r.parts, r.validation, r.steps) for r in expected
+    ]
+    assert names(tmp_path) == ["lock", "training.json"]
+
+
+def test_a_second_signal_is_answered_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second one did not end the update")
+
+    monkeypatch.setattr(MultVAENetwork, "loss", stop)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config(), directory=tmp_path).fit(vae(), rows())
+    assert names(tmp_path) == ["lock"]  # half an update is no checkpoint
+
+
+def test_a_short_training_writes_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CheckpointStore, "write", Mock(side_effect=AssertionError))
+    log = Trainer(config(), directory=tmp_path, identity={"data": "a"}).fit(vae(), rows())
+    assert names(tmp_path) == ["lock", "training.json"]
+    found = CheckpointStore(tmp_path).log()
+    assert found is not None
+    assert found[0]["data"] == "a"
+    assert found[1] == json.loads(json.dumps([asdict(record) for record in log]))
+
+
+def test_checkpoints_are_written_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    written: list[tuple[int, float]] = []
+    monkeypatch.setattr("recae.training.trainer.time.monotonic", lambda: now[0])
+
+    def write(self: CheckpointStore, checkpoint: Checkpoint) -> None:
+        now[0] += 5.0  # so 100 s must pass before the next one
+        written.append((len(checkpoint.log), now[0]))
+
+    def validate() -> float:
+        now[0] += 25.0
+        return now[0]
+
+    monkeypatch.setattr(CheckpointStore, "write", write)
+    Trainer(config(epochs=12), directory=tmp_path).fit(vae(), rows(), validate=validate)
+    assert written == [(3, 1080.0), (7, 1185.0), (11, 1290.0)]
+    assert CheckpointStore.pause() == 60
+    assert CheckpointStore.pause(5.0) == 100
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_pieces_that_a_kill_left_are_cleared(tmp_path: Path, resume: bool) -> None:
+    with pytest.raises(Stopped):
+        Trainer(config(), directory=tmp_path).fit(vae(), rows(), on_epoch=stopped_after(2))
+    whole = ["step-000000008.json", "step-000000008.safetensors"]
+    assert names(tmp_path) == ["lock", *whole]
+    for name in (
+        ".step-000000012.safetensors.partial",
+        ".step-000000008.json.partial",
+        "step-000000007.safetensors",
+        "step-000000004.json",
+        ".epoch-000001.safetensors.partial",
+        "epoch-000001.json",
+        "epoch-000001.safetensors",
+    ):
+        (tmp_path / name).write_text("")
+    found: list[list[str]] = []
+    Trainer(config(), directory=tmp_path).fit(
+        vae(), rows(), resume=resume, on_epoch=lambda _: found.append(names(tmp_path))
+    )
+    assert found == [["lock", *whole]] * 4 if resume else [["lock"]] * 6
+
+
+def test_a_finished_training_leaves_its_checkpoint_to_who_has_yet_to_save_it(
+    tmp_path: Path, after_each_epoch: None
+) -> None:
+    whole, again = vae(), vae(seed=9)
+    Trainer(config(), directory=tmp_path).fit(whole, rows(), keep=True)
+    assert "step-000000024.json" in names(tmp_path)
+    Trainer(config(), directory=tmp_path).fit(
+        again, rows(), resume=True, on_epoch=lambda record: pytest.fail(f"{record}")
+    )
+    assert weights_hash(again) == weights_hash(whole)
+    assert names(tmp_path) == ["lock", "training.json"]
+
+
+@pytest.mark.usefixtures("after_each_epoch")
 def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     whole, parts = vae(), vae()
     options = {"ema_decay": 0.9, "rng": 3}
@@ -179,7 +349,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     Trainer(config(epochs=6, **options)).fit(whole, rows(), validate=lambda: scored(whole))
 
     def interrupted() -> float:
-        if len(list(tmp_path.glob("epoch-*.json"))) == 2:
+        if len(list(tmp_path.glob("step-*.json"))) == 2:
             raise KeyboardInterrupt
         return scored(parts)
 
@@ -192,28 +362,30 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
         fresh, rows(), validate=lambda: scored(fresh), resume=True
     )
     assert weights_hash(fresh) == weights_hash(whole)
-    lines = (tmp_path / "training.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [asdict(record) for record in log]
+    found = CheckpointStore(tmp_path).log()
+    assert found is not None
+    assert found[1] == [asdict(record) for record in log]
     assert len(log) == 6
 
 
+@pytest.mark.usefixtures("after_each_epoch")
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     trainer = Trainer(config(epochs=3), directory=tmp_path, identity={"data": "a"})
     network = vae()
-    trainer.fit(network, rows())
+    trainer.fit(network, rows(), keep=True)
     store = CheckpointStore(tmp_path)
-    identity = json.loads((tmp_path / "epoch-000003.json").read_bytes())["identity"]
+    identity = json.loads((tmp_path / "step-000000012.json").read_bytes())["identity"]
     newest = store.newest(identity)
     assert newest is not None
-    assert newest.epoch == 3
-    file = tmp_path / "epoch-000003.safetensors"
+    assert newest.step == 12
+    file = tmp_path / "step-000000012.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     before = store.newest(identity)
     assert before is not None
-    assert before.epoch == 2
-    (tmp_path / "epoch-000002.json").write_text("{")
+    assert before.step == 8
+    (tmp_path / "step-000000008.json").write_text("{")
     assert store.newest(identity) is None
 
 
@@ -259,37 +431,58 @@ def test_one_exact_copy_of_the_weights_is_held_at_a_time(monkeypatch: pytest.Mon
     assert len(made) == 4  # after each epoch, and in the end
 
 
-def test_another_run_is_not_resumed(tmp_path: Path) -> None:
-    Trainer(config(), directory=tmp_path, identity={"data": "a"}).fit(vae(), rows())
-    with pytest.raises(ConfigError, match="data was 'a' and is 'b'"):
-        Trainer(config(), directory=tmp_path, identity={"data": "b"}).fit(
+def test_another_run_is_not_resumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Refused with other options, which may be a slip; on other data it cannot be meant."""
+    with pytest.raises(Stopped):
+        Trainer(config(), directory=tmp_path, identity={"data": "a", "model": "x"}).fit(
+            vae(), rows(), on_epoch=stopped_after(2)
+        )
+    there = names(tmp_path)
+    with pytest.raises(ConfigError, match="model was 'x' and is 'y'"):
+        Trainer(config(), directory=tmp_path, identity={"data": "a", "model": "y"}).fit(
             vae(), rows(), resume=True
         )
+    assert names(tmp_path) == there
+    log = Trainer(config(), directory=tmp_path, identity={"data": "b", "model": "x"}).fit(
+        vae(), rows(), resume=True
+    )
+    assert len(log) == 6
+    assert "the checkpoint is of other data; training starts anew" in caplog.text
+
+
+def test_a_daily_job_may_always_resume(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for day in "abc":
+        Trainer(config(), directory=tmp_path, identity={"data": day}).fit(
+            vae(), rows(), resume=day != "a"
+        )
+    assert caplog.text.count("there is no checkpoint; training starts anew") == 2
 
 
 def test_a_checkpoint_of_another_device_or_precision_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recae.training.device.multiplies_bfloat16", lambda: False)
-    Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows())
-    about = json.loads((tmp_path / "epoch-000002.json").read_bytes())
+    with pytest.raises(Stopped):
+        Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), on_epoch=stopped_after(1))
+    about = json.loads((tmp_path / "step-000000004.json").read_bytes())
     step = {"device": "cpu", "precision": "float32"}
     assert about["identity"] == step | {"threads": torch.get_num_threads()}
     for name, value in (("device", "cuda"), ("precision", "bfloat16")):
         changed = about | {"identity": about["identity"] | {name: value}}
-        (tmp_path / "epoch-000002.json").write_text(json.dumps(changed))
+        (tmp_path / "step-000000004.json").write_text(json.dumps(changed))
         with pytest.raises(ConfigError, match=f"{name} was '{value}' and is '{step[name]}'"):
             Trainer(config(epochs=2), directory=tmp_path).fit(vae(), rows(), resume=True)
 
 
+@pytest.mark.usefixtures("after_each_epoch")
 def test_two_checkpoints_are_kept_and_a_fresh_run_forgets_them(tmp_path: Path) -> None:
-    Trainer(config(epochs=4), directory=tmp_path).fit(vae(), rows())
-    assert sorted(p.name for p in tmp_path.glob("epoch-*.json")) == [
-        "epoch-000003.json",
-        "epoch-000004.json",
+    Trainer(config(epochs=4), directory=tmp_path).fit(vae(), rows(), keep=True)
+    assert sorted(p.name for p in tmp_path.glob("step-*.json")) == [
+        "step-000000012.json",
+        "step-000000016.json",
     ]
-    Trainer(config(epochs=1), directory=tmp_path).fit(vae(), rows())
-    assert [p.name for p in tmp_path.glob("epoch-*.json")] == ["epoch-000001.json"]
+    Trainer(config(epochs=1), directory=tmp_path).fit(vae(), rows(), keep=True)
+    assert [p.name for p in tmp_path.glob("step-*.json")] == ["step-000000004.json"]
 
 
 def test_a_directory_that_cannot_be_made_is_a_resource_error(tmp_path: Path) -> None:
@@ -352,7 +545,9 @@ _SCRIPT = """
 import sys, hashlib
 from pathlib import Path
 from tests.test_training import config, rows, vae, weights_hash
+from recae.training.checkpoint import CheckpointStore
 from recae.training.trainer import Trainer
+CheckpointStore.pause_s = CheckpointStore.spacing = 0
 network = vae(seed=int(sys.argv[2]))
 Trainer(config(epochs=400, rng=5), directory=Path(sys.argv[1])).fit(
     network, rows(), validate=lambda: float(network.output.bias.detach().sum()), resume=True)
@@ -380,12 +575,12 @@ def test_kill_9_at_any_time_changes_nothing(tmp_path: Path) -> None:
     for attempt in range(200):
         process = start("killed", str(attempt))
         described = tmp_path / "killed"
-        before = max([p.name for p in described.glob("epoch-*.json")], default="")
+        before = max([p.name for p in described.glob("step-*.json")], default="")
         limit = time.monotonic() + 60
         while (
             process.poll() is None
             and time.monotonic() < limit
-            and max([p.name for p in described.glob("epoch-*.json")], default="") == before
+            and max([p.name for p in described.glob("step-*.json")], default="") == before
         ):
             time.sleep(0.002)
         time.sleep(float(rng.uniform(0, 0.3)))  # a moment inside the training, not the imports

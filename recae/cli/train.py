@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on from the last checkpoint in -o; where there is none, say so and start anew.",
+    help="Go on from the checkpoint in -o of a training that was stopped; where there is none, or"
+    " one of other data, say so and start anew.",
 )
 @click.option("--user-history/--no-user-history", default=True, help="Store users and histories.")
 @click.option("--dry-run", is_flag=True, help="Say what it will take, and write nothing.")
@@ -56,7 +57,7 @@ def command(
     from recae.experiment.data import data_summary, make_split
     from recae.experiment.memory import needs, refuse_what_cannot_fit
     from recae.experiment.rehearsal import refuse_what_does_not_fit, rehearse
-    from recae.experiment.run import save, train
+    from recae.experiment.run import forget_checkpoints, save, train
     from recae.models.registry import model_class
     from recae.serving.bundle import files_of, ready_to_save
 
@@ -93,10 +94,17 @@ def command(
     run_files = out / "run"
     try:
         with progress.shown(config.model):
-            trained = train(data, config, split=split, checkpoint=run_files, resume=resume)
+            trained = train(
+                data,
+                config,
+                split=split,
+                checkpoint=run_files,
+                keep_checkpoint=True,
+                resume=resume,
+            )
     except BaseException as error:
-        if not isinstance(error, RecaeError) and any(run_files.glob("epoch-*.json")):
-            click.echo("note: give --resume to go on after the last epoch", err=True)
+        if not isinstance(error, RecaeError) and any(run_files.glob("step-*.json")):
+            click.echo("note: give --resume to go on from where it stopped", err=True)
         raise
     metrics: dict[str, Any] = {}
     if trained.validation is not None:
@@ -115,6 +123,8 @@ def command(
             "fit_s": round(trained.seconds, 3),
         },
     )
+    if model_class(config.model).trained_in_steps:
+        forget_checkpoints(run_files)
     result = {
         "directory": str(out),
         "version": version,

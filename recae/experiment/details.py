@@ -40,7 +40,7 @@ class Details:
         Item indices recommended to the users of `example_users`, best first, ``-1`` after the last;
         shape ``(examples, 10)``. Of the first seed.
     training
-        A record an epoch, as in ``training.jsonl``; empty where the model is not trained in epochs
+        A record an epoch, as in ``training.json``; empty where the model is not trained in epochs
         or its log is not known. Of the first seed.
     """
 

@@ -29,6 +29,7 @@ from recae.experiment.config import RunConfig
 from recae.experiment.memory import Needs, size
 from recae.experiment.run import make_model
 from recae.models.registry import register, registered
+from recae.training.checkpoint import CheckpointStore
 from recae.training.config import planned_epochs, steps_per_epoch
 
 _STEPS = 2  # an epoch
@@ -78,20 +79,32 @@ class Rehearsal:
     @property
     def total_s(self) -> float:
         """Seconds of all epochs."""
-        return self.steps * self.step_s + self.epochs * (self.validation_s + self.checkpoint_s)
+        return self._training_s + self.checkpoints * self.checkpoint_s
+
+    @property
+    def checkpoints(self) -> int:
+        """Of those that are written by time, about."""
+        return min(self.epochs, int(self._training_s // CheckpointStore.pause(self.checkpoint_s)))
+
+    @property
+    def _training_s(self) -> float:
+        return self.steps * self.step_s + self.epochs * self.validation_s
 
     def to_json(self) -> dict[str, object]:
         """As JSON values."""
-        return {**asdict(self), "total_s": self.total_s}
+        return {**asdict(self), "checkpoints": self.checkpoints, "total_s": self.total_s}
 
     def __str__(self) -> str:
         device = f", {size(self.device_bytes)} on the device" if self.device_bytes else ""
+        written = "no checkpoint is written unless it is stopped"
+        if self.checkpoints:
+            written = f"{self.checkpoints} checkpoints, {self.checkpoint_s:.2f} s each"
         return (
             f"measured: {size(self.peak_bytes)} of memory{device}, checkpoints of"
             f" {size(self.checkpoint_bytes)}\n"
             f"time at most {_duration(self.total_s)}: {self.epochs} epochs, {self.steps} steps of"
-            f" {1000 * self.step_s:.1f} ms; after each epoch {self.validation_s:.2f} s of judging"
-            f" and {self.checkpoint_s:.2f} s of writing"
+            f" {1000 * self.step_s:.1f} ms; after each epoch {self.validation_s:.2f} s of judging;"
+            f" {written}"
         )
 
 
@@ -203,11 +216,13 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
     model = type(model)(replace(model.config, epochs=2, patience=None))
     start = machine.resident_bytes()
     machine.forget_peak()
+    CheckpointStore.pause_s = CheckpointStore.spacing = 0.0  # here: one after each epoch
     ends: list[float] = []
     model.fit(
         train,
         validation=validation,
         checkpoint=folder / "run",
+        keep_checkpoint=True,
         progress=False,
         on_epoch=lambda _: ends.append(time.monotonic()),
         steps_per_epoch=_STEPS,
@@ -224,7 +239,7 @@ def _measured(folder: Path, about: Mapping[str, Any], before_bytes: int) -> dict
         "libraries_bytes": libraries_bytes,
         "added_bytes": max(0, peak - start),
         "device_bytes": torch.cuda.max_memory_allocated() if model.accelerated else 0,
-        "checkpoint_bytes": max(f.stat().st_size for f in folder.glob("run/epoch-*.safetensors")),
+        "checkpoint_bytes": max(f.stat().st_size for f in folder.glob("run/step-*.safetensors")),
         "passes": passes,
         "step_s": (last.seconds - last.validation_s) / (passes * min(_STEPS, planned)),
         "prepare_s": last.validation_s - judge_s,

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -16,7 +17,7 @@ from recae.data.matrices import Matrix, interactions_of
 from recae.data.protocols import split as split_data
 from recae.data.readers import read_interactions, user_labels
 from recae.data.split import HeldOut, Split
-from recae.errors import ConfigError, DataError
+from recae.errors import BusyError, ConfigError, DataError
 from recae.evaluation.evaluator import evaluate
 from recae.evaluation.names import DEFAULT_METRICS, OwnMetric
 from recae.evaluation.report import Report
@@ -64,22 +65,36 @@ def train(
     *,
     split: Split | None = None,
     checkpoint: Path | None = None,
+    keep_checkpoint: bool = False,
     resume: bool = False,
 ) -> Trained:
     """Split `data`, unless `split` is given, and fit the model of `config` on the training part.
 
     The test part is not looked at; the validation part, where there is one, decides when to stop
-    and is reported.
+    and is reported. `keep_checkpoint` leaves the last checkpoint of a long training there, for who
+    has yet to save the model: `forget_checkpoints` afterwards.
     """
     split = split or make_split(data, config)
     model = make_model(config.model, config)
     started = time.monotonic()
-    model.fit(split.train, validation=split.validation, checkpoint=checkpoint, resume=resume)
+    kept: dict[str, Any] = {"keep_checkpoint": True} if keep_checkpoint else {}
+    model.fit(
+        split.train, validation=split.validation, checkpoint=checkpoint, resume=resume, **kept
+    )
     seconds = time.monotonic() - started
     report = None
     if split.validation is not None:
         report = evaluate(model, split.validation, metrics=config.metrics)
     return Trained(model, data, split, report, seconds)
+
+
+def forget_checkpoints(checkpoint: Path) -> None:
+    """Remove the checkpoints of a directory, unless another training holds it."""
+    from recae.training.checkpoint import CheckpointStore
+
+    store = CheckpointStore(checkpoint)
+    with suppress(BusyError), store.locked():
+        store.clear()
 
 
 def train_counts(train: Interactions) -> np.ndarray:

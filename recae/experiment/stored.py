@@ -95,14 +95,12 @@ def _trained(bundle: Bundle) -> dict[str, object]:
 def _log(directory: Path, bundle: Bundle, train: Interactions) -> tuple[Mapping[str, object], ...]:
     """Training log beside the model, if it is the log of this very model.
 
-    The checkpoints of a later training replace those of an earlier one, versions stay.
+    The log of a later training replaces that of an earlier one, versions stay.
     """
+    identity, log = CheckpointStore(directory / "run").log() or ({}, [])
+    try:
+        config = type(bundle.model.config).stored(identity.get("config", {}))
+    except ConfigError:  # of another model
+        return ()
     ours = (bundle.model.name, train.fingerprint(), bundle.model.config)
-    for identity, log in CheckpointStore(directory / "run").logs():
-        try:
-            config = type(bundle.model.config).stored(identity.get("config", {}))
-        except ConfigError:  # of another model
-            continue
-        if (identity.get("model"), identity.get("data"), config) == ours:
-            return tuple(log)
-    return ()
+    return tuple(log) if (identity.get("model"), identity.get("data"), config) == ours else ()

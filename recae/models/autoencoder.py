@@ -110,6 +110,7 @@ class Autoencoder(Recommender):
         *,
         validation: HeldOut | None = None,
         checkpoint: Path | None = None,
+        keep_checkpoint: bool = False,
         resume: bool = False,
         progress: bool | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -120,8 +121,9 @@ class Autoencoder(Recommender):
         `progress` shows on stderr a line that moves with the epochs: the deciding metric, the best
         so far, the time that is left and when the training would stop early; at the end, how it
         went. None does so on a terminal and in a notebook. `on_epoch` is told the record of every
-        epoch; what it raises ends the training. An epoch ends after `steps_per_epoch` steps, or
-        where it is None when all users were seen.
+        epoch; what it raises ends the training. A training that was stopped leaves a checkpoint to
+        go on from, a finished one none unless `keep_checkpoint`. An epoch ends after
+        `steps_per_epoch` steps, or where it is None when all users were seen.
 
         Raises
         ------
@@ -170,6 +172,7 @@ class Autoencoder(Recommender):
                 validate=validate,
                 on_epoch=on_epoch,
                 resume=resume,
+                keep=keep_checkpoint,
                 steps_per_epoch=steps_per_epoch,
             )
         network.eval()

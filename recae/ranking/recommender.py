@@ -473,6 +473,7 @@ def _changed(config: Any) -> str:
 _MAY_BE_GIVEN = (
     "validation",
     "checkpoint",
+    "keep_checkpoint",
     "resume",
     "progress",
 )  # to every fit, whether it takes them or not

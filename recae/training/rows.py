@@ -84,13 +84,15 @@ class DeviceRows:
         return Batch(self._items[entries], offsets, count, self.n_items, within=within)
 
     def epoch(
-        self, seed: int, epoch: int, batch_size: int, n_slices: int = 1
+        self, seed: int, epoch: int, batch_size: int, n_slices: int = 1, *, after: int = 0
     ) -> Iterator[list[Batch]]:
         """All rows once, in the order of `epoch`; the last batch may be short.
+
+        The first `after` batches are left out.
 
         A batch has at most `n_slices` slices, and never more slices than users.
         """
         users = epoch_order(seed, epoch, self.n_users)
-        for start in range(0, self.n_users, batch_size):
+        for start in range(after * batch_size, self.n_users, batch_size):
             batch = users[start : start + batch_size]
             yield self.batch(batch, min(n_slices, len(batch)))

@@ -4,13 +4,20 @@ A network says what each pass of an epoch updates (`recae.networks.network.Pass`
 pass updates all weights by Adam. A step gathers the rows of its users, in slices where the batch's
 scores would take much memory, adds up the gradients of the slices, and updates once. Nothing waits
 for the device inside a pass: losses are added up there, and looked at every `_CHECKED_STEPS` steps.
+
+Checkpoints are written after epochs, by time (`CheckpointStore.pause`). A training that is stopped
+writes one between two updates; one that comes to its end leaves none.
 """
 
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, final
@@ -21,7 +28,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from recae.data.histories import Histories
-from recae.errors import DataError, DivergedError
+from recae.errors import DataError, DivergedError, RecaeError
 from recae.machine import multiplies_bfloat16
 from recae.networks.batch import Batch
 from recae.networks.network import Network, Optimiser, Pass
@@ -90,7 +97,7 @@ class Trainer:
     config
         How long, how fast, where.
     directory
-        Where checkpoints and ``training.jsonl`` go; None keeps nothing.
+        Where checkpoints and ``training.json`` go; None keeps nothing.
     identity
         What a checkpoint must agree with to be resumed: config, data fingerprint, ...; the number
         of threads, the device and the precision are added.
@@ -116,9 +123,13 @@ class Trainer:
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
         resume: bool = False,
+        keep: bool = False,
         steps_per_epoch: int | None = None,
     ) -> tuple[EpochRecord, ...]:
         """Train `network` in place and leave it with the best weights seen.
+
+        With a directory, a signal that Python handles (SIGINT does) is answered between two
+        updates, after a checkpoint was written; a second one is answered at once.
 
         Parameters
         ----------
@@ -134,7 +145,9 @@ class Trainer:
         on_epoch
             Told the record of every epoch; what it raises ends the training.
         resume
-            Go on from the last good checkpoint of the directory where there is one.
+            Go on from the last good checkpoint of the directory where there is one of this data.
+        keep
+            Leave the checkpoints there at the end, for who has yet to store the result.
         steps_per_epoch
             Steps after which an epoch ends; None is when all users were seen.
 
@@ -165,15 +178,17 @@ class Trainer:
                 found = self._store.newest(identity)
                 if found is not None:
                     run.restore(found)
-                else:
-                    logger.warning("there is no checkpoint; training starts anew")
-            else:
+            self._store.clear(pieces_only=run.step > 0)
+            save = partial(self._save, self._store, run, identity)
+            log = run.to_the_end(validate, save, on_epoch)
+            self._store.write_log([asdict(record) for record in log], identity)
+            if not keep:
                 self._store.clear()
-            return run.to_the_end(
-                validate,
-                lambda: self._store.write(run.checkpoint(identity)),  # type: ignore[union-attr]  # checked above
-                on_epoch,
-            )
+            return log
+
+    @staticmethod
+    def _save(store: CheckpointStore, run: "_Run", identity: dict[str, object]) -> None:
+        store.write(run.checkpoint(identity))
 
 
 @final
@@ -199,6 +214,7 @@ class _Run:
         self.batch_size = planned_batch_size(config, rows.n_users)
         self.steps_per_pass = steps_per_epoch(config, rows.n_users)
         self.n_epochs = planned_epochs(config, rows.n_users)
+        self.stoppable = False  # whether a signal waits for the end of an update
         self.n_slices = 1
         if network.sliceable:
             self.n_slices = planned_slices(self.batch_size, rows.n_items)
@@ -210,7 +226,11 @@ class _Run:
         self.average = _copies(self.parameters) if config.ema_decay is not None else None
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
+        self.aside: dict[str, Tensor] = {}  # the weights while the average is in their place
         self.log: list[EpochRecord] = []
+        self.step = 0  # updates done
+        self.whole = True  # no update is half done
+        self.sums = _Sums()  # of the epoch so far
 
     def identity(self) -> dict[str, object]:
         """What "auto" stands for on this machine; each draws or rounds in its own way."""
@@ -222,18 +242,36 @@ class _Run:
         save: Callable[[], None] | None,
         on_epoch: Callable[[EpochRecord], None] | None,
     ) -> tuple[EpochRecord, ...]:
-        while len(self.log) < self.n_epochs and not self._out_of_patience():
+        self.stoppable = save is not None
+        try:
             with steady_heap():
-                self._epoch(validate)
-            if save is not None:
+                self._epochs(validate, save, on_epoch)
+        except BaseException as error:
+            if save is not None and self.step and self.whole and not isinstance(error, RecaeError):
                 save()
-            logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
-            if on_epoch is not None:
-                on_epoch(self.log[-1])
+            raise
         final = self.best if self.best is not None else self.average
         if final is not None:
             _assign(self.state, final)
         return tuple(self.log)
+
+    def _epochs(
+        self,
+        validate: Callable[[], float] | None,
+        save: Callable[[], None] | None,
+        on_epoch: Callable[[EpochRecord], None] | None,
+    ) -> None:
+        due = time.monotonic() + CheckpointStore.pause()
+        while len(self.log) < self.n_epochs and not self._out_of_patience():
+            self._epoch(validate)
+            if save is not None and time.monotonic() >= due:
+                started = time.monotonic()
+                save()
+                ended = time.monotonic()
+                due = ended + CheckpointStore.pause(ended - started)
+            logger.info("epoch", extra={"record": self.log[-1], "n_epochs": self.n_epochs})
+            if on_epoch is not None:
+                on_epoch(self.log[-1])
 
     def _out_of_patience(self) -> bool:
         if self.config.patience is None or self.best is None:
@@ -244,12 +282,15 @@ class _Run:
     def _epoch(self, validate: Callable[[], float] | None) -> None:
         started = time.monotonic()
         epoch = len(self.log)
-        step = self.log[-1].steps if self.log else 0
-        sums = _Sums()
+        first = self.log[-1].steps if self.log else 0
+        if self.step == first:
+            self.sums = _Sums()
         self.network.train()
         for each in self.network.passes(epoch):
-            self._pass(each, step, sums)
-            step += self.steps_per_pass
+            if self.step < first + self.steps_per_pass:  # else done before it was stopped
+                with _between_updates() if self.stoppable else nullcontext() as stop:
+                    self._pass(each, first, stop)
+            first += self.steps_per_pass
         self.network.eval()
         for parameter in self.parameters.values():
             parameter.grad = None  # judging needs the memory of the gradients
@@ -257,18 +298,18 @@ class _Run:
         best = False
         judging = time.monotonic()
         if validate is not None:
-            with _Averaged(self.parameters, self.average):
+            with self._averaged():
                 score = validate()
                 best = score > self.best_score
                 if best:
                     self.best_score = score
                     self._keep_best()
         ended = time.monotonic()
-        parts = sums.means()
+        parts = self.sums.means()
         self.log.append(
             EpochRecord(
                 epoch=epoch + 1,
-                steps=step,
+                steps=self.step,
                 loss=parts.pop("loss"),
                 parts=parts,
                 validation=score,
@@ -278,6 +319,20 @@ class _Run:
             )
         )
 
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The average in place of the weights inside, where there is one."""
+        if self.average is None:
+            yield
+            return
+        self.aside = _copies(self.parameters)
+        try:
+            _assign(self.parameters, self.average)
+            yield
+        finally:
+            _assign(self.parameters, self.aside)
+            self.aside = {}
+
     def _keep_best(self) -> None:
         """Copy the state, over the best one so far where there is any."""
         if self.best is None:
@@ -285,22 +340,33 @@ class _Run:
         else:
             _assign(self.best, self.state)
 
-    def _pass(self, each: Pass, step: int, sums: "_Sums") -> None:
-        """All users once; `step` is the first update's number."""
-        if each.before is not None:
+    def _pass(self, each: Pass, first: int, stop: "_Stop | None") -> None:
+        """The users that are left of a pass whose first update has the number `first`."""
+        if each.before is not None and self.step == first:
             each.before()
         optimiser = self._optimiser(each)
         first_bad = torch.full((), -1, device=self.device)
-        number = step // self.steps_per_pass
-        batches = self.rows.epoch(self.config.rng, number, self.batch_size, self.n_slices)
+        batches = self.rows.epoch(
+            self.config.rng,
+            first // self.steps_per_pass,
+            self.batch_size,
+            self.n_slices,
+            after=self.step - first,
+        )
         for slices in islice(batches, self.limit):
-            loss = self._step(optimiser, slices, step, each.options, sums)
+            self.whole = False
+            loss = self._step(optimiser, slices, self.step, each.options, self.sums)
             bad = ~torch.isfinite(loss) & (first_bad < 0)
-            first_bad = torch.where(bad, step, first_bad)
-            step += 1
-            if step % _CHECKED_STEPS == 0:
+            first_bad = torch.where(bad, self.step, first_bad)
+            self.step += 1
+            self.whole = True
+            stopped = stop is not None and stop.number is not None
+            if self.step % _CHECKED_STEPS == 0 or stopped:
                 self._check_finite(first_bad)
+            if stopped:
+                return
         self._check_finite(first_bad)
+        self.step = first + self.steps_per_pass
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
 
@@ -392,12 +458,13 @@ class _Run:
 
     def checkpoint(self, identity: dict[str, object]) -> Checkpoint:
         """Everything needed to go on from here."""
-        tensors = {f"weights/{name}": p.detach() for name, p in self.state.items()}
-        tensors |= self._optimiser_state()
+        weights = self.state | self.aside
+        tensors = {f"weights/{name}": value.detach() for name, value in weights.items()}
+        tensors |= self._optimiser_state() | self.sums.state()
         for kind, values in (("average", self.average), ("best", self.best)):
             tensors |= {f"{kind}/{name}": value for name, value in (values or {}).items()}
         return Checkpoint(
-            epoch=len(self.log),
+            step=self.step,
             tensors={name: t.cpu().numpy() for name, t in tensors.items()},
             log=[asdict(record) for record in self.log],
             identity=identity,
@@ -416,9 +483,11 @@ class _Run:
         self.average = dict(average) or self.average
         self.best = dict(best) or None
         self.log = [EpochRecord(**record) for record in found.log]
+        self.step = found.step
+        self.sums = _Sums(_Stored(found.tensors, "sums", self.device))
         scores = [record.validation for record in self.log if record.validation is not None]
         self.best_score = max(scores, default=-math.inf)
-        logger.info("resumed", extra={"epoch": found.epoch})
+        logger.info("resumed", extra={"epoch": len(self.log)})
 
 
 @final
@@ -446,20 +515,23 @@ class _Stored(Mapping[str, Tensor]):
 class _Sums:
     """Parts of the loss, added up over users where they are: on the device."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._users: dict[str, int] = {}
+    def __init__(self, stored: Mapping[str, Tensor] | None = None) -> None:
+        self._sums: dict[str, Tensor] = dict(stored or {})  # sum and users, shape (2,)
 
     def add(self, parts: Mapping[str, Tensor], n_users: int) -> None:
         """Add means over `n_users`."""
         for name, value in parts.items():
-            each = value.detach().to(torch.float64) * n_users
+            of_all = value.detach().to(torch.float64) * n_users
+            each = torch.stack([of_all, torch.full_like(of_all, n_users)])
             self._sums[name] = self._sums[name] + each if name in self._sums else each
-            self._users[name] = self._users.get(name, 0) + n_users
 
     def means(self) -> dict[str, float]:
         """Mean of each part; waits for the device."""
-        return {name: value.item() / self._users[name] for name, value in self._sums.items()}
+        return {name: float(total / n) for name, (total, n) in self._sums.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of it."""
+        return {f"sums/{name}": value for name, value in self._sums.items()}
 
 
 def _copies(
@@ -477,21 +549,34 @@ def _assign(
 
 
 @final
-class _Averaged:
-    """The average in place of the weights inside; the weights back afterwards."""
+class _Stop:
+    """A signal that waits to be answered."""
 
-    def __init__(
-        self, parameters: dict[str, nn.Parameter], average: dict[str, Tensor] | None
-    ) -> None:
-        self._parameters, self._average = parameters, average
-        self._weights: dict[str, Tensor] = {}
+    number: int | None = None
 
-    def __enter__(self) -> "_Averaged":
-        if self._average is not None:
-            self._weights = _copies(self._parameters)
-            _assign(self._parameters, self._average)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._average is not None:
-            _assign(self._parameters, self._weights)
+@contextmanager
+def _between_updates() -> Iterator[_Stop]:
+    """Let SIGINT and SIGTERM wait for the end of an update, and answer them at the end.
+
+    A signal without a handler of Python, and a second one, is answered at once.
+    """
+    stop = _Stop()
+    handlers: dict[int, Any] = {}
+
+    def wait(number: int, frame: Any) -> None:
+        if stop.number is not None:
+            handlers[number](number, frame)
+        stop.number = number
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                handlers[number] = signal.signal(number, wait)
+    try:
+        yield stop
+    finally:
+        for caught, handler in handlers.items():
+            signal.signal(caught, handler)
+    if stop.number is not None:
+        signal.raise_signal(stop.number)
