@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, final
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -28,6 +29,7 @@ from recae.evaluation.segments import history_lengths, popularity_groups
 from recae.evaluation.significance import compare_reports
 from recae.options import Options
 from recae.ranking.recommender import Recommender
+from tests.frames import interactions_from
 
 TRAIN = csr_array(np.float32(np.random.default_rng(9).random((50, 30)) < 0.2))
 EVERY = [name.replace("@K", "@5") for name in ACCEPTED[:9]]
@@ -618,3 +620,18 @@ def test_evaluating_needs_neither_statistics_nor_pandas():
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
     assert not {"scipy.stats", "pandas"} & loaded
+
+
+def test_cut_offs_that_hold_every_item_are_told() -> None:
+    pairs = [(f"u{u}", f"i{i}") for u in range(40) for i in range(12) if (u * i) % 5 != 1]
+    data = interactions_from(pd.DataFrame(pairs, columns=["user", "item"]))
+    split = recae.split(data, "strong")
+    found = recae.evaluate(
+        recae.Popularity().fit(split.train), split.test, metrics=["recall@2", "ndcg@12"]
+    )
+    eligible = 12 - np.diff(split.test.fold_in.matrix.indptr)
+    assert found.whole == {2: int((eligible <= 2).sum()), 12: len(split.test)}
+    assert f"note: lists of 12 hold every item there is for {found.n_users} of" in str(found)
+    assert found.to_json()["users_with_all_items_at"]["12"] == found.n_users
+    table = recae.compare(["popular"], split, metrics=["recall@12"])
+    assert str(table).count("note: lists of") == 1

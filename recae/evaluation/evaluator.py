@@ -126,6 +126,7 @@ def evaluate(
         n_targets=np.diff(held_out.target.indptr).astype(np.int64),
         unreachable=held_out.unreachable,
         tied=found.tied,
+        whole={k: int((_n_eligible(held_out) <= k).sum()) for k in found.tied},
         segments=tuple(parts),
         fingerprint=fingerprint(held_out),
         own={m.name: m for m in wanted if m.own is not None},
@@ -248,6 +249,16 @@ def _depth(wanted: Sequence[Metric], held_out: HeldOut) -> int:
     if any(m.k is None for m in wanted):  # r-precision looks at as many places as targets
         places.append(max(1, int(np.diff(held_out.target.indptr).max())))
     return min(max(places), held_out.n_items)
+
+
+def _n_eligible(held_out: HeldOut) -> Int64[np.ndarray, " users"]:
+    """Items that may be in the list of each user."""
+    found = np.full(len(held_out), held_out.n_items)
+    excluded = None if held_out.exclude is None else held_out.exclude.matrix
+    for matrix in (held_out.fold_in.matrix, held_out.fold_in.seen, excluded):
+        if matrix is not None:
+            found -= np.diff(matrix.indptr)
+    return found
 
 
 def _n_tied(top: TopK, k: int) -> int:

@@ -1,7 +1,7 @@
 """`Report`: every user's metrics, and what can be said about all of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -102,6 +102,9 @@ class Report:
     tied
         For each cut-off, users with equal scores on both sides of it, whose list was settled by
         item index there. Many of them make the figures depend on how items are numbered.
+    whole
+        For each cut-off, users whose list of that length holds every item that may be in it: any
+        order of them has the same recall.
     segments
         The same metrics of groups.
     fingerprint
@@ -120,6 +123,7 @@ class Report:
     segments: tuple[Segment, ...] = ()
     fingerprint: str
     own: Mapping[str, Metric] = field(default_factory=dict)
+    whole: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:
@@ -221,6 +225,7 @@ class Report:
             "definitions": {name: self.metric(name).definition for name in self.metrics},
             **self.exam(),
             "users_tied_at": {str(k): n for k, n in self.tied.items()},
+            "users_with_all_items_at": {str(k): n for k, n in self.whole.items()},
             "segments": [
                 {
                     "by": segment.by,
@@ -269,8 +274,16 @@ class Report:
             rows.append((name, *_figures(found), _range(interval), str(found.n)))
         return rows
 
+    def notes(self, cutoffs: Collection[int] | None = None) -> list[str]:
+        """Say which of the cut-offs, None for all, are so long that they tell little."""
+        return [
+            f"note: lists of {k} hold every item there is for {n} of {self.n_users} users"
+            for k, n in self.whole.items()
+            if n and (cutoffs is None or k in cutoffs)
+        ]
+
     def __str__(self) -> str:
-        lines = ["; ".join(self._head()), *aligned(self._rows())]
+        lines = ["; ".join(self._head()), *aligned(self._rows()), *self.notes()]
         if self.segments:
             parts: list[tuple[str, ...]] = [("by", "label", "metric", "mean", "se", "users")]
             for segment in self.segments:

@@ -89,6 +89,7 @@ class Entry:
             "fit_s": self.fit_s,
             "config": dict(self.config),
             "users_tied_at": {str(k): n for k, n in self.reports[0].tied.items()},
+            "users_with_all_items_at": {str(k): n for k, n in self.reports[0].whole.items()},
             "segments": [
                 {"by": by, "label": label, "metrics": {main: summary.to_json()}}
                 for by, label, summary in self.details.segments
@@ -202,7 +203,8 @@ class ComparisonTable:
         return pd.DataFrame(rows, columns=columns).astype(numbers)
 
     def __str__(self) -> str:
-        return "\n".join(aligned(self.rows()))
+        cutoffs = {k for name in self.metrics if (k := self.metric(name).k) is not None}
+        return "\n".join([*aligned(self.rows()), *self.entries[0].reports[0].notes(cutoffs)])
 
     def __repr__(self) -> str:
         means = ((e.name, e.summary(self.metrics[0])["mean"]) for e in self.entries[:_SHOWN])
