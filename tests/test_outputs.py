@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -114,3 +115,23 @@ def test_input_without_an_end_is_not_read_to_it(run, small: Path, model: Path) -
         assert code in (2, 3), err
         assert printed == ""
         assert said in err
+
+
+def test_a_split_on_disk_has_what_was_seen_and_not_liked(run, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    pairs = [(u, i) for u in range(60) for i in draw.choice(20, size=9, replace=False)]
+    frame = pd.DataFrame(pairs, columns=["user_id", "item_id"], dtype=str)
+    frame["rating"] = draw.integers(1, 6, size=len(frame))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    out = tmp_path / "split"
+    assert run("data", "split", tmp_path / "rows.csv", out, "--min-rating", 4)[0] == 0
+    low = set(map(tuple, frame.loc[frame.rating < 4, ["user_id", "item_id"]].to_numpy()))
+    for part, fold_in in (("train", "train"), ("test", "test_fold_in")):
+        seen = set(map(tuple, pd.read_parquet(out / f"{part}_seen.parquet").to_numpy()))
+        users = set(pd.read_parquet(out / f"{fold_in}.parquet")["user_id"])
+        assert seen
+        assert seen <= {pair for pair in low if pair[0] in users}
+        if part == "train":  # of people in training all of it, of others what they showed
+            assert seen == {pair for pair in low if pair[0] in users}
+    assert run("data", "split", tmp_path / "rows.csv", out)[0] == 0  # no minimum: nothing is seen
+    assert not list(out.glob("*_seen.parquet"))

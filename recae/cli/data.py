@@ -25,6 +25,7 @@ _ABOUT = "split.json"
 _PARTS = (
     "train.parquet",
     *(f"{name}_{kind}.parquet" for name in _HELD_OUT for kind in ("fold_in", "target")),
+    *(f"{name}_seen.parquet" for name in ("train", *_HELD_OUT)),
 )
 _POPULAR = 5
 
@@ -126,8 +127,9 @@ def _lines_about(summary: Mapping[str, Any]) -> Iterator[str]:
 def split(source: str, out: Path, as_json: bool, **options: Any) -> None:
     """Split FILE and write the parts to the directory OUT as Parquet.
 
-    Writes train.parquet, {validation,test}_{fold_in,target}.parquet and, at last, split.json. An
-    earlier split in OUT is replaced.
+    Writes train.parquet, {validation,test}_{fold_in,target}.parquet and, at last, split.json. What
+    people rated below the minimum, which lists leave out, is in
+    {train,validation,test}_seen.parquet, where there is any. An earlier split in OUT is replaced.
     """
     from recae.data.protocols.fixtures import fixture_hashes
     from recae.experiment.data import make_split
@@ -182,14 +184,18 @@ def _write_parts(made: "Split", out: Path) -> None:
     from recae.data.histories import Histories
     from recae.storage import write_parquet
 
-    write_parquet(out / "train.parquet", _pairs(made.train.histories(), made.train.users, made))
+    def write(name: str, histories: Histories, users: "IdMap") -> None:
+        write_parquet(out / f"{name}.parquet", _pairs(histories, users, made))
+        if histories.seen is not None and histories.seen.nnz:
+            seen = f"{name.removesuffix('_fold_in')}_seen.parquet"
+            write_parquet(out / seen, _pairs(Histories(histories.seen), users, made))
+
+    write("train", made.train.histories(), made.train.users)
     for name in _HELD_OUT:
         part: HeldOut | None = getattr(made, name)
-        if part is None:
-            continue
-        write_parquet(out / f"{name}_fold_in.parquet", _pairs(part.fold_in, part.users, made))
-        target = Histories(part.target)
-        write_parquet(out / f"{name}_target.parquet", _pairs(target, part.users, made))
+        if part is not None:
+            write(f"{name}_fold_in", part.fold_in, part.users)
+            write(f"{name}_target", Histories(part.target), part.users)
 
 
 @command.command("fetch")
