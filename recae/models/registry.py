@@ -110,7 +110,7 @@ def find_installed() -> None:
         MODELS.setdefault(point.name, point.value)
 
 
-def refuse_unknown(name: str) -> None:
+def refuse_unknown(name: object) -> None:
     """Refuse a name that no model has, without importing a model.
 
     Raises
@@ -118,9 +118,10 @@ def refuse_unknown(name: str) -> None:
     ConfigError
         If there is no such model.
     """
-    if name not in MODELS:
+    named = isinstance(name, str)  # of a config file it may be anything
+    if named and name not in MODELS:
         find_installed()
-    if name not in MODELS:
+    if not named or name not in MODELS:
         near = get_close_matches(str(name).lower().replace("_", "-"), MODELS, n=1)
         meant = f" ({near[0]}?)" if near else ""
         raise ConfigError(
