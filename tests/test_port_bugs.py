@@ -329,9 +329,9 @@ def _dropped_batch(patch: Patch) -> None:
     original = DeviceRows.epoch
 
     def epoch(
-        self: DeviceRows, seed: int, epoch: int, size: int, n_slices: int
+        self: DeviceRows, seed: int, epoch: int, size: int, n_slices: int, after: int = 0
     ) -> Iterator[list[Batch]]:
-        batches = original(self, seed, epoch, size, n_slices)
+        batches = original(self, seed, epoch, size, n_slices, after=after)
         return (slices for slices in batches if sum(map(len, slices)) == size)
 
     patch.setattr(DeviceRows, "epoch", epoch)
@@ -340,7 +340,11 @@ def _dropped_batch(patch: Patch) -> None:
 @bug("users come in the same order every epoch", "vae training", "dae training")
 def _unshuffled(patch: Patch) -> None:
     original = DeviceRows.epoch
-    patch.setattr(DeviceRows, "epoch", lambda self, seed, epoch, *n: original(self, seed, 0, *n))
+
+    def epoch(self: DeviceRows, seed: int, _: int, *n: int, **more: int) -> Iterator[list[Batch]]:
+        return original(self, seed, 0, *n, **more)
+
+    patch.setattr(DeviceRows, "epoch", epoch)
 
 
 @bug("weights start from another distribution", "vae initial weights")

@@ -92,6 +92,7 @@ def detailed(
         per_user={n: v for n, v in report.per_user.items() if n in metrics},
         catalogue={n: v for n, v in report.catalogue.items() if n in metrics},
         tied={k: n for k, n in report.tied.items() if k in cutoffs},
+        whole={k: n for k, n in report.whole.items() if k in cutoffs},
         segments=(),
     )
     return asked, details

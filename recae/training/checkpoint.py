@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -151,12 +151,16 @@ class CheckpointStore:
         return None
 
     def log(self) -> tuple[Mapping[str, Any], list[dict[str, Any]]] | None:
-        """Identity and log of the last training that came to its end; None where there is none."""
-        try:
-            about = json.loads((self._directory / _LOG).read_bytes())
-            return about["identity"], about["log"]
-        except (OSError, ValueError, KeyError):
-            return None
+        """Identity and log of the last training that came to its end; None where there is none.
+
+        Before there was a file for it, the checkpoints that a training left held its log.
+        """
+        before = sorted(self._directory.glob("epoch-*.json"), reverse=True)
+        for path in (self._directory / _LOG, *before):
+            with suppress(OSError, ValueError, KeyError):
+                about = json.loads(path.read_bytes())
+                return about["identity"], about["log"]
+        return None
 
     def clear(self, *, pieces_only: bool = False) -> None:
         """Forget all checkpoints, or only pieces of some: what a writer that was killed left."""
