@@ -36,7 +36,7 @@ OPTIONS = {
     "mult-dae": {**NETWORK, "latent_dim": 8},
     "mult-vae": {**NETWORK, "hidden": (16,), "latent_dim": 8},
     "vanilla-ae": {**NETWORK, "epochs": 40, "latent_dim": 4},
-    "recvae": {**NETWORK, "epochs": 40, "width": 16, "depth": 2, "latent_dim": 4},
+    "recvae": {**NETWORK, "epochs": 60, "width": 24, "depth": 2, "latent_dim": 8, "dropout": 0.2},
     "toy": {**NETWORK, "epochs": 20, "width": 12},
 }
 UNPERSONAL = {"popular", "random"}
